@@ -1,0 +1,46 @@
+// Package wire defines every byte that crosses between a device and the cloud:
+// topics, messages, the release manifest, the rollout plan, their limits and
+// versions. Device and cloud meet only here.
+//
+// # Parties
+//
+// The owner holds the offline keys (root, targets, models). The hub holds the
+// online keys (rollouts, snapshot, timestamp) and speaks to devices through an
+// MQTT broker, which is trusted with nothing: whatever it alters, drops,
+// delays or repeats, a device installs only what the owner signed.
+//
+// # Topics
+//
+// All below drover/v1/{fleet}/ (see Topics). A device is the name in its
+// client certificate; it writes only below d/{shard}/{device}/ and reads only
+// trust/#, blob/# and its own desired, command and blob.
+//
+//	trust/current                  retained  Current: timestamp and snapshot
+//	trust/{role}/{version}         retained  TUF metadata, raw bytes: root, targets, models, rollouts
+//	blob/{sha256}/{chunk}          QoS 0     ChunkSize bytes of a blob, to whoever listens
+//	d/{shard}/{device}/online      retained  Online, and the last will
+//	d/{shard}/{device}/state       retained  State: the device's twin
+//	d/{shard}/{device}/event       QoS 1     Event: update steps, faults, swaps
+//	d/{shard}/{device}/telemetry   QoS 1     Telemetry: aggregated statistics, never per frame
+//	d/{shard}/{device}/get         QoS 1     Get: chunks wanted
+//	d/{shard}/{device}/sample/{id} QoS 1     reserved
+//	d/{shard}/{device}/desired     retained  reserved
+//	d/{shard}/{device}/command     QoS 1     reserved
+//	d/{shard}/{device}/blob/{c}    QoS 0     reserved for repairs
+//
+// # Releases
+//
+// A release is a Manifest, one JSON blob. The role models signs it as target
+// release/{model}/{version}. The role rollouts signs, as target rollout/{id},
+// the same length and digest with a Plan as custom field: who gets it. A
+// device whose id and labels the newest matching plan selects fetches the
+// manifest, then the blobs it names.
+//
+// # Encoding
+//
+// Messages are JSON with a version field v; one of another version is refused
+// by name (ErrVersion). Fields that are not known are ignored in messages, so
+// that a newer device can talk to an older hub, but refused in manifests and
+// plans: there an unknown field may be a condition that must not be missed.
+// Every message has an example under testdata, which both sides' tests read.
+package wire
