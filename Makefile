@@ -1,0 +1,61 @@
+# drover. `make` lists the targets.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# gocv builds only the OpenCV modules that these tags name.
+export GOFLAGS := -tags=gocv_specific_modules,gocv_videoio,gocv_imgcodecs $(GOFLAGS)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/droverhq/drover/cmd/internal/version.Version=$(VERSION)
+PROGRAMS := droverd drover drover-camera drover-infer
+# Packages that need cgo (OpenCV, TFLite); all others are pure Go and tested
+# under the race detector.
+CGO_PACKAGES := ./camera/opencv/... ./infer/prep/... ./infer/tflite/... ./cmd/drover-camera/... ./cmd/drover-infer/...
+PURE_PACKAGES = $(shell go list ./... | grep -vxF -f <(go list $(CGO_PACKAGES)) | grep -v /test/story)
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what building needs (root, once)
+	@.ci/setup build
+
+build: setup programs ## build the four programs into build/
+
+programs:
+	@mkdir -p build
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/droverd ./cmd/drover
+	go build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/drover-camera ./cmd/drover-infer
+
+demo: ## train, sign, roll out and replace a model on a real device daemon; ONCE=1 runs the story without asking
+	@.ci/setup demo
+	@$(MAKE) --no-print-directory programs
+	@build/drover up --demo --dir $(or $(DIR),demo) $(if $(ONCE),--once) $(UP)
+
+test: ## everything: unit, race, cgo packages, the story on built programs
+	@.ci/setup test
+	@$(MAKE) --no-print-directory programs
+	go test -race -timeout 15m $(PURE_PACKAGES)
+	go test -timeout 15m $(CGO_PACKAGES)
+	go test -timeout 20m -count=1 ./test/story/...
+
+short: ## quick tests while working: pure Go, no race detector
+	go test -short $(PURE_PACKAGES)
+
+lint: ## gofmt, go vet, staticcheck; govulncheck where its database can be reached
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'lint: run gofmt -w on the files above' >&2; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	@if [ -n "$$GOVULNDB" ]; then go run $(GOVULNCHECK) ./...; else echo 'lint: govulncheck skipped: set GOVULNDB to a reachable vulnerability database'; fi
+
+fuzz: ## every fuzz target for FUZZTIME (default 10s)
+	@go list ./... | while read -r p; do \
+	  go test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),10s) $$p || exit 1; done || exit 1; done
+
+clean: ## remove what make built
+	rm -rf build demo
+
+.PHONY: help setup build programs demo test short lint fuzz clean
