@@ -1,0 +1,164 @@
+package cage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ExitCode is the launcher stage's when it could not build the cage; the reason
+// is the last line it wrote to stderr.
+const ExitCode = 111
+
+// gapsEnv carries the launcher stage's gaps to Seal, as a JSON list.
+const gapsEnv = "DROVER_CAGE_GAPS"
+
+// Main must be the first thing that main (and TestMain) of a program does that
+// starts caged children. In the launcher stage it builds the cage and becomes
+// the program, and never returns; otherwise it returns at once.
+func Main() {
+	if len(os.Args) != 3 || os.Args[1] != stageName {
+		return
+	}
+	runtime.LockOSThread()
+	fmt.Fprintf(os.Stderr, "cage: %v\n", launch(os.Args[2]))
+	os.Exit(ExitCode)
+}
+
+// launch returns only in failure.
+func launch(arg string) error {
+	var p plan
+	if err := json.Unmarshal([]byte(arg), &p); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	var gaps []string
+	note := func(format string, args ...any) { gaps = append(gaps, fmt.Sprintf(format, args...)) }
+
+	// The folder is entered with the caller's rights, so that the program may
+	// stand where its new uid cannot go.
+	if err := os.Chdir(filepath.Dir(p.Program)); err != nil {
+		return fmt.Errorf("program: %w", err)
+	}
+	loader, err := interpreter(filepath.Base(p.Program))
+	if err != nil {
+		return err
+	}
+	if err := closeRest(3 + p.Files); err != nil {
+		note("descriptors of the parent could not be closed: %v", err)
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {
+		note("the OOM killer will not prefer this process: %v", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	// Landlock comes before the change of uid: its rules name paths that the
+	// new uid need not reach.
+	if err := confine(p, loader, note); err != nil {
+		return err
+	}
+	changed, err := dropRoot(p, note)
+	if err != nil {
+		return err
+	}
+	// A change of uid cancels the parent-death signal, so it is set again.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("parent-death signal: %w", err)
+	}
+	if os.Getppid() != p.Parent {
+		return errors.New("the parent is gone")
+	}
+	for _, path := range p.ReadPaths {
+		if err := unix.Access(path, unix.R_OK); err != nil {
+			return fmt.Errorf("%s cannot be read by user id %d: %w", path, os.Geteuid(), err)
+		}
+	}
+	env, err := environment(p, gaps)
+	if err != nil {
+		return err
+	}
+	if err := limit(p, changed); err != nil {
+		return err
+	}
+	argv := append([]string{p.Program}, p.Args...)
+	return fmt.Errorf("execute %s: %w", p.Program, syscall.Exec("./"+filepath.Base(p.Program), argv, env))
+}
+
+// closeRest makes every descriptor from first on close at exec. What the
+// parent hands over on purpose stands below.
+func closeRest(first int) error {
+	return unix.CloseRange(uint(first), ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
+}
+
+// dropRoot takes the plan's ids and the groups of its devices, and with them
+// loses every capability. It says whether the uid is another one now.
+func dropRoot(p plan, note func(string, ...any)) (changed bool, err error) {
+	if os.Geteuid() != 0 {
+		note("not started as root: runs under the parent's user id %d", os.Geteuid())
+		return false, nil
+	}
+	if err := syscall.Setgroups(deviceGroups(p.Devices)); err != nil {
+		return false, fmt.Errorf("set groups: %w", err)
+	}
+	if err := syscall.Setresgid(p.GID, p.GID, p.GID); err != nil {
+		return false, fmt.Errorf("take group id %d: %w", p.GID, err)
+	}
+	if err := syscall.Setresuid(p.UID, p.UID, p.UID); err != nil {
+		return false, fmt.Errorf("take user id %d: %w", p.UID, err)
+	}
+	return true, nil
+}
+
+// deviceGroups are the groups whose members may use the devices, such as video
+// and plugdev: never root's.
+func deviceGroups(devices []string) []int {
+	groups := []int{}
+	seen := map[uint32]bool{0: true}
+	add := func(path string) {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Mode&0o060 != 0 && !seen[st.Gid] {
+			seen[st.Gid] = true
+			groups = append(groups, int(st.Gid))
+		}
+	}
+	for _, d := range devices {
+		add(d)
+		inside, _ := filepath.Glob(filepath.Join(d, "*", "*")) // /dev/bus/usb/001/002
+		for _, f := range inside {
+			add(f)
+		}
+	}
+	return groups
+}
+
+// environment is all the child gets.
+func environment(p plan, gaps []string) ([]string, error) {
+	list, err := json.Marshal(gaps)
+	if err != nil {
+		return nil, fmt.Errorf("encode gaps: %w", err)
+	}
+	env := []string{
+		gapsEnv + "=" + string(list),
+		"LC_ALL=C.UTF-8",
+		// OpenBLAS, which OpenCV pulls in, starts a thread per core at load
+		// and reserves memory for each; nothing here uses it.
+		"OPENBLAS_NUM_THREADS=1",
+	}
+	if p.Profile == Camera {
+		env = append(env,
+			// GStreamer scans its plug-ins in a helper process and writes what
+			// it finds to a cache. Neither is possible here.
+			"GST_REGISTRY_FORK=no",
+			"GST_REGISTRY_UPDATE=no",
+			"GST_REGISTRY=/dev/null",
+			"GST_REGISTRY_DISABLE=yes",
+		)
+	}
+	return append(env, p.Env...), nil
+}
