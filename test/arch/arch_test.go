@@ -29,7 +29,7 @@ type rule struct {
 var rules = []rule{
 	{"agent/wire", []string{"infer"}, "the contract between device and cloud stands alone; it only needs the words of infer (a manifest carries a Spec)"},
 	{"camera", nil, "a frame is a fact that everything else builds on"},
-	{"camera/ipc", nil, "the socketpair carries bytes and knows no package of ours"},
+	{"camera/ipc", []string{"camera"}, "the socketpair carries bytes; the words of drover-camera need those of camera and nothing else"},
 	{"camera/opencv", []string{"camera"}, "capturing knows frames and nothing of models or updates"},
 	{"infer", nil, "what a classifier is depends on nothing"},
 	{"infer/modelfile", []string{"infer"}, "a file format knows what a model is and nothing else"},
