@@ -1,0 +1,110 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const good = `
+device: gate-1
+labels: {site: north}
+cameras:
+  - name: door
+    source: rtsp://user:secret@camera.example/stream
+    stall_after: 3s
+model: {stale_after: 250ms}
+`
+
+func TestParse(t *testing.T) {
+	c, err := Parse([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Device != "gate-1" || c.State != "/var/lib/drover" || c.Labels["site"] != "north" ||
+		len(c.Cameras) != 1 || c.Cameras[0].StallAfter != 3*time.Second || c.Model.StaleAfter != 250*time.Millisecond ||
+		c.Telemetry.Every != time.Minute {
+		t.Fatalf("%+v", c)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, tc := range []struct{ name, yaml, want string }{
+		{"unknown key", "device: a\ncamras: []\n", "camras"},
+		{"unknown nested key", "device: a\nmodel: {stale_aftr: 1s}\n", "stale_aftr"},
+		{"no device", "state: /x\n", "device"},
+		{"bad device", "device: Gate/1\n", "Gate/1"},
+		{"bad source", "device: a\ncameras: [{name: c, source: 'gopher://x'}]\n", "cameras[0].source (c)"},
+		{"same name twice", "device: a\ncameras: [{name: c, source: /dev/video0}, {name: c, source: /dev/video1}]\n", "twice"},
+		{"bad duration", "device: a\ntelemetry: {every: 10ms}\n", "telemetry.every"},
+		{"bad level", "device: a\nlog: {level: loud}\n", "loud"},
+		{"duplicate key", "device: a\ndevice: b\n", "device"},
+		{"not yaml", "device: [\n", "["},
+		{"wrong type", "device: a\ncameras: 7\n", "[2:10]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Parse([]byte(tc.yaml))
+			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("error %v; wanted ErrConfig that names %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestPasswordIsNotPrinted(t *testing.T) {
+	_, err := Parse([]byte("device: a\ncameras: [{name: c, source: 'rtsp://u:secret@h:99999/'}]\n"))
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestWatchKeepsTheLastGoodOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "drover.yaml")
+	write := func(s string) {
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(good)
+	applied, refused := make(chan Config, 10), make(chan error, 10)
+	nudge := make(chan struct{})
+	w := Watcher{Path: path, Logger: slog.New(slog.DiscardHandler), Nudge: nudge,
+		Apply: func(c Config) { applied <- c }, Refuse: func(err error) { refused <- err }}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Run(ctx) }()
+	nudge <- struct{}{} // Run is watching once this is taken
+	<-applied
+	write("device: gate-1\nbogus: 1\n")
+	if err := <-refused; !strings.Contains(err.Error(), "bogus") {
+		t.Fatal(err)
+	}
+	write(strings.Replace(good, "250ms", "300ms", 1))
+	if c := <-applied; c.Model.StaleAfter != 300*time.Millisecond {
+		t.Fatal(c.Model.StaleAfter)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte("device: a\ncameras: [{name: c, source: 'folder:///x?rate=5'}]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse(b)
+		if err == nil && c.Validate() != nil {
+			t.Fatal("accepted what it would refuse")
+		}
+	})
+}
