@@ -109,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Child, error) {
 	}
 	// The child outlives ctx, so its command must not be bound to it.
 	cmd, err := cage.Command(context.WithoutCancel(ctx), cage.Options{
-		Profile: o.Profile, Program: o.Program, Args: o.args, Env: o.env, UID: o.UID, GID: o.GID,
+		Profile: o.Profile, Program: o.Program, Args: append([]string{"-profile", string(o.Profile)}, o.args...), Env: o.env, UID: o.UID, GID: o.GID,
 		MemoryBytes: o.MemoryBytes, ReadPaths: o.ReadPaths, Devices: o.Devices,
 		Stderr: c.stderr, Files: []*os.File{childEnd},
 	})
@@ -239,6 +239,11 @@ func (c *Child) Close() error {
 	}
 	return nil
 }
+
+// Kill ends a child that the caller has judged, for instance because it gives
+// no results although frames come. Err then is a Death of kind Killed with this
+// reason. It does not wait: Close frees what belongs to the child.
+func (c *Child) Kill(reason error) { c.condemn(Killed, reason) }
 
 // wait says whether the child was gone within d.
 func (c *Child) wait(d time.Duration) bool {
