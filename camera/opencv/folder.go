@@ -3,6 +3,7 @@
 package opencv
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -108,16 +109,23 @@ func (f *folder) decode(path string, m *gocv.Mat) error {
 	if f.src.Gray {
 		flags = gocv.IMReadAnyColor
 	}
-	if err := gocv.IMDecodeIntoMat(data, flags, m); err != nil {
-		return fmt.Errorf("decode: %w", err)
+	// Not IMDecodeIntoMat: when it fails it leaves the picture before in m and
+	// reports success.
+	got, err := gocv.IMDecode(data, flags)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("decode: %w", err)
+	case got.Empty():
+		err = errors.New("decode: no picture")
+	case got.Cols() > camera.MaxSide || got.Rows() > camera.MaxSide:
+		err = fmt.Errorf("%d×%d pixels, allowed %d a side", got.Cols(), got.Rows(), camera.MaxSide)
 	}
-	if m.Empty() {
-		return fmt.Errorf("decode: no picture")
+	if err != nil {
+		return errors.Join(err, got.Close())
 	}
-	if m.Cols() > camera.MaxSide || m.Rows() > camera.MaxSide {
-		return fmt.Errorf("%d×%d pixels, allowed %d a side", m.Cols(), m.Rows(), camera.MaxSide)
-	}
-	return nil
+	err = m.Close()
+	*m = got
+	return err
 }
 
 func readPicture(path string) ([]byte, error) {
