@@ -2,10 +2,7 @@
 
 package tflite
 
-import "fmt"
-
-// minModel is the least a .tflite can be: root offset, identifier, one table.
-const minModel = 16
+import "github.com/droverhq/drover/infer/modelfile"
 
 // operands says what element types stand in a model, which decides what
 // XNNPACK is asked to take.
@@ -26,14 +23,23 @@ func (o operands) flags() uint32 {
 	return 0
 }
 
-// inspect refuses what is no .tflite before the C library, which verifies
-// nothing, reads a byte of it.
+// inspect refuses what is no well-formed .tflite before the C library, which
+// verifies nothing, reads a byte of it.
 func inspect(model []byte) (operands, error) {
-	if len(model) < minModel {
-		return operands{}, &Refusal{Kind: KindModel, Reason: fmt.Sprintf("not a .tflite: %d bytes", len(model))}
+	m, err := modelfile.Parse(model)
+	if err != nil {
+		return operands{}, &Refusal{Kind: KindModel, Reason: err.Error()}
 	}
-	if string(model[4:8]) != "TFL3" {
-		return operands{}, &Refusal{Kind: KindModel, Reason: fmt.Sprintf("not a .tflite: identifier %q where \"TFL3\" should be", model[4:8])}
+	var o operands
+	for _, t := range m.Tensors {
+		switch t.Type {
+		case modelfile.Int8:
+			o.int8 = true
+		case modelfile.Uint8:
+			o.uint8 = true
+		case modelfile.Float32:
+			o.float32 = true
+		}
 	}
-	return operands{int8: true, uint8: true, float32: true}, nil
+	return o, nil
 }
