@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +45,10 @@ func launch(arg string) error {
 	// stand where its new uid cannot go.
 	if err := os.Chdir(filepath.Dir(p.Program)); err != nil {
 		return fmt.Errorf("program: %w", err)
+	}
+	program, err := unix.Open(filepath.Base(p.Program), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("program %s: %w", p.Program, err)
 	}
 	loader, err := interpreter(filepath.Base(p.Program))
 	if err != nil {
@@ -87,7 +92,29 @@ func launch(arg string) error {
 		return err
 	}
 	argv := append([]string{p.Program}, p.Args...)
-	return fmt.Errorf("execute %s: %w", p.Program, syscall.Exec("./"+filepath.Base(p.Program), argv, env))
+	err = syscall.Exec("./"+filepath.Base(p.Program), argv, env)
+	if err == unix.EACCES {
+		// The folder is closed to the new uid, the program itself may not be.
+		err = execDescriptor(program, argv, env)
+	}
+	return fmt.Errorf("execute %s as user id %d: %w", p.Program, os.Geteuid(), err)
+}
+
+// execDescriptor is execve of an open file. The process is then named after
+// the descriptor's number on older kernels, so it is the second choice.
+func execDescriptor(fd int, argv, env []string) error {
+	argp, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return err
+	}
+	envp, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return err
+	}
+	empty := [1]byte{}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
+		uintptr(unsafe.Pointer(&argp[0])), uintptr(unsafe.Pointer(&envp[0])), unix.AT_EMPTY_PATH, 0)
+	return errno
 }
 
 // closeRest makes every descriptor from first on close at exec. What the

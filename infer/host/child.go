@@ -102,7 +102,6 @@ func Start(ctx context.Context, o Options) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("infer/host: start %s: %w", o.Program, err)
 	}
-	defer childEnd.Close()
 	c := &Child{
 		logger: o.Logger, conn: conn, stderr: &stderrTail{logger: o.Logger},
 		turn: make(chan struct{}, 1), done: make(chan struct{}), sources: map[uint32]bool{},
@@ -116,6 +115,7 @@ func Start(ctx context.Context, o Options) (*Child, error) {
 	if err == nil {
 		c.process, err = startProcess(cmd)
 	}
+	childEnd.Close() // or the child's end would never be noticed
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("infer/host: start %s: %w", o.Program, err)

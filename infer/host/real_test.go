@@ -1,0 +1,246 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/droverhq/drover/camera"
+	"github.com/droverhq/drover/infer"
+	"github.com/droverhq/drover/infer/host/protocol"
+)
+
+const (
+	root   = "../.."
+	models = root + "/../shared/data/models"
+)
+
+// realProgram builds drover-infer once per test binary. A test that needs it is
+// skipped where OpenCV or the TFLite library is missing.
+var realProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "drover-host-test")
+	if err != nil {
+		return "", err
+	}
+	// The folder is left to the children's cage, which needs to get in.
+	path := filepath.Join(dir, ProgramName)
+	out, err := exec.Command("go", "build", "-tags", "gocv_specific_modules,gocv_videoio,gocv_imgcodecs", "-o", path, root+"/cmd/drover-infer").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return path, nil
+})
+
+func realOptions(t testing.TB) Options {
+	t.Helper()
+	path, err := realProgram()
+	if err != nil {
+		t.Skipf("drover-infer does not build here: %v", err)
+	}
+	return Options{Program: path}
+}
+
+func readModel(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(models, name))
+	if err != nil {
+		t.Skipf("real models are not here: %v", err)
+	}
+	return b
+}
+
+// startReal starts the real child and ends it with the test.
+func startReal(t testing.TB, o Options) *Child {
+	t.Helper()
+	c, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// specFor makes a spec around the contract that the runtime reads off a model.
+func specFor(t testing.TB, o Options, model []byte) *infer.Spec {
+	t.Helper()
+	c := startReal(t, o)
+	l, err := c.Load(t.Context(), model, nil, protocol.Runtime{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, ch, _, err := l.Contract.InputGeometry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &infer.Spec{
+		Contract: l.Contract,
+		Labels:   make([]string, l.Contract.Classes()),
+		Preprocess: infer.Preprocess{
+			Color: infer.RGB, Fit: infer.Stretch, CropFraction: 1, Interpolation: infer.Bilinear,
+			Mean: []float32{127.5}, Std: []float32{127.5},
+		},
+		Postprocess: infer.DefaultPostprocess(),
+	}
+	if ch == 1 {
+		s.Preprocess.Color = infer.Gray
+	}
+	return s
+}
+
+// picture is a deterministic test picture.
+func picture(w, h int, format camera.PixelFormat) *camera.Frame {
+	f := &camera.Frame{Width: w, Height: h, Stride: w * format.Channels(), Format: format}
+	f.Data = make([]byte, h*f.Stride)
+	for i := range f.Data {
+		f.Data[i] = byte(i * 7 >> 3)
+	}
+	return f
+}
+
+func TestRealChild(t *testing.T) {
+	o := realOptions(t)
+	model := readModel(t, "mobilenet_v1_0.25_128_quant.tflite")
+	spec := specFor(t, o, model)
+	start := time.Now()
+	c := startReal(t, o)
+	sealed := time.Since(start)
+	if !c.Sealed().Seccomp {
+		t.Errorf("not sealed: %+v", c.Sealed())
+	}
+	start = time.Now()
+	l, err := c.Load(t.Context(), model, spec, protocol.Runtime{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v %+v; sealed after %v, loaded after %v more (load %d µs, warm-up %d µs, %s)",
+		c.Hello(), c.Sealed(), sealed, time.Since(start), l.LoadMicros, l.WarmMicros, l.Delegate)
+
+	f := picture(128, 128, camera.BGR8)
+	a, err := c.Classify(t.Context(), f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Output) != spec.Contract.Output.Bytes() || a.Invoke <= 0 {
+		t.Errorf("answer %d bytes in %v", len(a.Output), a.Invoke)
+	}
+	tensor, err := c.Prepare(t.Context(), f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.Invoke(t.Context(), tensor, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a.Output) != string(b.Output) {
+		t.Error("Prepare and Invoke give another output than Classify")
+	}
+	if _, err := c.Load(t.Context(), model, spec, protocol.Runtime{}); !errors.Is(err, ErrState) {
+		t.Errorf("second model: %v", err)
+	}
+	if _, err := c.Classify(t.Context(), &camera.Frame{Width: 1}, nil); !errors.Is(err, camera.ErrFrame) {
+		t.Errorf("impossible frame: %v", err)
+	}
+}
+
+func TestRealRefusals(t *testing.T) {
+	o := realOptions(t)
+	for _, tc := range []struct {
+		name string
+		kind protocol.RefusalKind
+	}{
+		{"mobilenet_v2_1.0_224_quant_edgetpu.tflite", protocol.RefusedCustomOp},
+		{"SOURCES.md", protocol.RefusedModel},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := startReal(t, o)
+			_, err := c.Load(t.Context(), readModel(t, tc.name), nil, protocol.Runtime{})
+			var r *Refusal
+			if !errors.As(err, &r) || r.Kind != tc.kind || r.Message == "" {
+				t.Fatalf("got %v, expected a refusal of kind %s", err, tc.kind)
+			}
+			t.Log(err)
+			select {
+			case <-c.Done():
+			case <-time.After(10 * time.Second):
+				t.Error("the child stays after its refusal")
+			}
+		})
+	}
+}
+
+func TestRealPool(t *testing.T) {
+	o := realOptions(t)
+	model := readModel(t, "mobilenet_v1_0.25_128_quant.tflite")
+	p, err := NewPool(t.Context(), 2, o, model, specFor(t, o, model), protocol.Runtime{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := picture(200, 100, camera.Gray8)
+	first, err := p.Classify(t.Context(), f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			var out []byte
+			for range 5 {
+				a, err := p.Classify(t.Context(), f, out)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if out = a.Output; string(out) != string(first.Output) {
+					t.Error("two children disagree about one picture")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Classify(t.Context(), f, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// BenchmarkRoundTrip measures what a Classify costs beyond preprocessing and
+// inference.
+func BenchmarkRoundTrip(b *testing.B) {
+	o := realOptions(b)
+	model := readModel(b, "mobilenet_v1_0.25_128_quant.tflite")
+	spec := specFor(b, o, model)
+	c := startReal(b, o)
+	if _, err := c.Load(b.Context(), model, spec, protocol.Runtime{}); err != nil {
+		b.Fatal(err)
+	}
+	for name, f := range map[string]*camera.Frame{
+		"28x28gray":   picture(28, 28, camera.Gray8),
+		"224x224bgr":  picture(224, 224, camera.BGR8),
+		"1280x720bgr": picture(1280, 720, camera.BGR8),
+	} {
+		b.Run(name, func(b *testing.B) {
+			var out []byte
+			var own time.Duration
+			for b.Loop() {
+				a, err := c.Classify(context.Background(), f, out)
+				if err != nil {
+					b.Fatal(err)
+				}
+				out = a.Output
+				own += a.Prep + a.Invoke
+			}
+			b.ReportMetric(float64((b.Elapsed()-own).Microseconds())/float64(b.N), "overhead-µs/op")
+		})
+	}
+}
