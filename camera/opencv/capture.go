@@ -46,7 +46,7 @@ func Open(ctx context.Context, src camera.Source, patience Patience) (*Capture, 
 }
 
 // Read reads the next picture and fills f but for Seq. CapturedAt is when the
-// picture arrived, before it was decoded. f.Data is OpenCV's memory, valid until
+// picture was taken, as near as the source tells. f.Data is OpenCV's memory, valid until
 // the next Read or Close. Errors are of type *camera.Fault; after one the source
 // is of no more use.
 func (c *Capture) Read(f *camera.Frame) error {

@@ -4,9 +4,11 @@ package opencv
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"image/jpeg"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,8 +18,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"bytes"
 
 	"github.com/droverhq/drover/camera"
 )
@@ -323,6 +323,28 @@ func solid(w, h, pad int, format camera.PixelFormat) camera.Frame {
 		}
 	}
 	return f
+}
+
+func TestBufferTime(t *testing.T) {
+	const now = 100 * time.Second
+	for _, tt := range []struct {
+		ms   float64
+		want time.Duration
+	}{
+		{99_980, 99_980 * time.Millisecond},
+		{0, now},            // the driver says nothing
+		{1.7e12, now},       // wall clock
+		{100_000.5, now},    // the future
+		{98_000, now},       // too old to be this frame
+		{math.NaN(), now},   // nonsense
+		{math.Inf(-1), now}, // nonsense
+		{100_000, now},      // just now
+		{99_999.5, now - 500*time.Microsecond},
+	} {
+		if got := bufferTime(now, tt.ms); got != tt.want {
+			t.Errorf("bufferTime(%v) = %v, want %v", tt.ms, got, tt.want)
+		}
+	}
 }
 
 func abs(n int) int {

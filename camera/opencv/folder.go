@@ -111,12 +111,10 @@ func (f *folder) decode(path string, m *gocv.Mat) error {
 	}
 	// Not IMDecodeIntoMat: when it fails it leaves the picture before in m and
 	// reports success.
-	got, err := gocv.IMDecode(data, flags)
+	got, why := gocv.IMDecode(data, flags)
 	switch {
-	case err != nil:
-		err = fmt.Errorf("decode: %w", err)
 	case got.Empty():
-		err = errors.New("decode: no picture")
+		err = errors.Join(errors.New("no picture that OpenCV can read"), why)
 	case got.Cols() > camera.MaxSide || got.Rows() > camera.MaxSide:
 		err = fmt.Errorf("%d×%d pixels, allowed %d a side", got.Cols(), got.Rows(), camera.MaxSide)
 	}

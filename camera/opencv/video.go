@@ -124,11 +124,15 @@ func (v *video) whyNotOpen(took time.Duration) error {
 func (v *video) read(m *gocv.Mat) (time.Duration, error) {
 	start := camera.Monotonic()
 	for round := 0; ; round++ {
-		// gocv's Grab tells nothing; Retrieve fails after a grab that failed.
-		err := v.capture.Grab(1)
+		// Not Grab and Retrieve: gocv does not say whether Grab failed, and then
+		// Retrieve gives the frame before once more.
+		ok := v.capture.Read(m) && !m.Empty()
 		taken := camera.Monotonic()
-		if err == nil && v.capture.Retrieve(m) && !m.Empty() {
+		if ok {
 			v.frames++
+			if v.src.Kind == camera.SourceV4L2 {
+				taken = bufferTime(taken, v.capture.Get(gocv.VideoCapturePosMsec))
+			}
 			return taken, nil
 		}
 		if v.src.Kind != camera.SourceFile {
@@ -145,6 +149,16 @@ func (v *video) read(m *gocv.Mat) (time.Duration, error) {
 			return 0, err
 		}
 	}
+}
+
+// bufferTime is when the driver filled the buffer (milliseconds, on
+// CLOCK_MONOTONIC with all common drivers), where that is plausible; else now.
+func bufferTime(now time.Duration, ms float64) time.Duration {
+	at := time.Duration(ms * float64(time.Millisecond))
+	if age := now - at; ms > 0 && age >= 0 && age < time.Second {
+		return at
+	}
+	return now
 }
 
 func (v *video) whyNoFrame(took time.Duration) error {
