@@ -74,7 +74,7 @@ func filter(p Profile, info *arch.Info, pid int) ([]bpf.RawInstruction, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := policy.Assemble()
+	body, err := assemble(policy)
 	if err != nil {
 		return nil, fmt.Errorf("cage: assemble the %s filter: %w", p, err)
 	}
@@ -96,6 +96,24 @@ func filter(p Profile, info *arch.Info, pid int) ([]bpf.RawInstruction, error) {
 		return nil, fmt.Errorf("cage: assemble the %s filter: %w", p, err)
 	}
 	return raw, nil
+}
+
+// assemble joins the policy's groups. The library's own code for several
+// groups is wrong: after a condition that did not hold, the next group compares
+// system call numbers with what is left of the argument. So each group becomes
+// a program of its own, which loads the number first, and its last instruction,
+// the default action, gives way to the next group.
+func assemble(policy *seccomp.Policy) ([]bpf.Instruction, error) {
+	var body []bpf.Instruction
+	for _, group := range policy.Syscalls {
+		one := seccomp.Policy{DefaultAction: policy.DefaultAction, Syscalls: []seccomp.SyscallGroup{group}}
+		part, err := one.Assemble()
+		if err != nil {
+			return nil, err
+		}
+		body = append(body, part[:len(part)-1]...)
+	}
+	return append(body, bpf.RetConstant{Val: uint32(policy.DefaultAction)}), nil
 }
 
 // install puts the filter on all threads, or on none.
