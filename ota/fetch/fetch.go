@@ -18,6 +18,7 @@ import (
 var (
 	ErrStalled = errors.New("fetch: chunks do not come")
 	ErrBudget  = errors.New("fetch: data budget used up")
+	ErrBusy    = errors.New("fetch: another blob is on its way")
 )
 
 // Window is the number of chunks asked for at a time: 1 MiB.
@@ -145,7 +146,9 @@ func (f *Fetcher) Fetch(ctx context.Context, ref wire.BlobRef, part Part, budget
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	f.begin(ref.Digest, budget)
+	if !f.begin(ref.Digest, budget) {
+		return fmt.Errorf("fetch: blob %s: %w", ref.Digest, ErrBusy)
+	}
 	defer f.end(ref.Digest)
 	job := &job{f: f, ref: ref, part: part, budget: budget, progress: progress}
 	if err := job.resume(ctx); err != nil {
@@ -157,13 +160,14 @@ func (f *Fetcher) Fetch(ctx context.Context, ref wire.BlobRef, part Part, budget
 	return nil
 }
 
-func (f *Fetcher) begin(digest string, b *Budget) {
+func (f *Fetcher) begin(digest string, b *Budget) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.digest != "" {
-		panic("internal error: fetch: two fetches at a time")
+		return false
 	}
 	f.digest, f.budget = digest, b
+	return true
 }
 
 func (f *Fetcher) end(digest string) {

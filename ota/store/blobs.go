@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 )
@@ -143,6 +144,23 @@ func (b *Blobs) Part(digest string) (*Part, error) {
 	return &Part{File: f, name: name}, nil
 }
 
+// PartSize is the size of the .part of a blob; 0 when there is none.
+func (b *Blobs) PartSize(digest string) int64 {
+	if checkName(digest) != nil {
+		return 0
+	}
+	f, err := b.fs.Open(partName(digest), os.O_RDONLY)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
 // Put makes a blob of a .part, if its bytes are exactly those of the digest.
 // Otherwise it removes the .part and returns ErrDigest. A blob that is already
 // here is a success.
@@ -215,4 +233,14 @@ func (b *Blobs) removeBut(named map[string]bool) (n int, first error) {
 		}
 	}
 	return n, first
+}
+
+// Path is where the blob lies when the store stands on a real folder; else "".
+// It is for showing: bytes that matter are read by Read.
+func (b *Blobs) Path(digest string) string {
+	d, ok := b.fs.(interface{ Path() string })
+	if !ok || checkName(digest) != nil {
+		return ""
+	}
+	return filepath.Join(d.Path(), filepath.FromSlash(blobName(digest)))
 }
