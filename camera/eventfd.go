@@ -65,6 +65,9 @@ func Signal(fd int) error {
 func Wait(ev *os.File, timeout time.Duration) (bool, error) {
 	// A deadline that has passed already would not even look.
 	if err := ev.SetReadDeadline(time.Now().Add(max(timeout, time.Millisecond))); err != nil {
+		if !errors.Is(err, os.ErrNoDeadline) {
+			err = os.ErrClosed // package os has an error of its own here
+		}
 		return false, fmt.Errorf("camera: wait for frame: %w", err)
 	}
 	var counter [8]byte

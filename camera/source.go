@@ -161,13 +161,15 @@ func parseLocal(s string) (Source, error) {
 	return src, nil
 }
 
-// Redacted is the URL as given, but with x's for a password, and without the
-// query of a remote URL, where tokens stand: the form for logs and messages.
+// Redacted is the URL as given, but with x's for a password, without the query
+// of a remote URL, where tokens stand, and without the properties in a pipeline:
+// the form for logs and messages.
 func (s Source) Redacted() string {
-	if s.Kind != SourceRTSP && s.Kind != SourceHTTP {
-		if s.Kind == SourceGst {
-			return "gst:" + redactPipeline(s.Pipeline)
-		}
+	switch s.Kind {
+	case SourceGst:
+		return "gst:" + redactPipeline(s.Pipeline)
+	case SourceRTSP, SourceHTTP:
+	default:
 		return s.raw
 	}
 	u, err := url.Parse(s.raw)
@@ -192,20 +194,26 @@ func (s Source) URL() string { return s.raw }
 // not taken is lost. Otherwise it is a replay at Rate.
 func (s Source) Live() bool { return s.Kind != SourceFile && s.Kind != SourceFolder }
 
-// redactPipeline hides what stands behind a property whose name says it is
-// secret, and passwords within URLs.
+// redactPipeline keeps the names of the elements. Any property may be a
+// password, and a quoted one may look like an element.
 func redactPipeline(p string) string {
-	words := strings.Fields(p)
-	for i, w := range words {
-		key, value, found := strings.Cut(w, "=")
-		if !found {
-			continue
-		}
-		lower := strings.ToLower(key)
-		secret := strings.Contains(lower, "pw") || strings.Contains(lower, "pass") || strings.Contains(lower, "secret") || strings.Contains(lower, "token") || strings.Contains(lower, "key")
-		if secret || strings.Contains(value, "@") || strings.Contains(value, "?") {
-			words[i] = key + "=xxxxx"
-		}
+	if strings.ContainsAny(p, "\"'\\") {
+		return "…"
 	}
-	return strings.Join(words, " ")
+	var shown []string
+	first := true
+	for _, word := range strings.Fields(p) {
+		switch {
+		case word == "!":
+			shown = append(shown, word)
+			first = true
+			continue
+		case first && !strings.ContainsAny(word, "=:@?"):
+			shown = append(shown, word)
+		case len(shown) == 0 || shown[len(shown)-1] != "…":
+			shown = append(shown, "…")
+		}
+		first = false
+	}
+	return strings.Join(shown, " ")
 }
