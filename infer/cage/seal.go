@@ -40,11 +40,15 @@ func Seal(p Profile) (Report, error) {
 		report.Gaps = append(report.Gaps, "no seccomp filter for this processor: "+err.Error())
 		return report, nil
 	}
-	program, err := filter(p, info, os.Getpid())
+	policy, err := policyOf(p, info, os.Getpid())
 	if err != nil {
 		return report, err
 	}
-	if err := install(program); err != nil {
+	raw, err := bpf.Assemble(policy.assemble())
+	if err != nil {
+		return report, fmt.Errorf("cage: assemble the %s filter: %w", p, err)
+	}
+	if err := install(raw); err != nil {
 		return report, err
 	}
 	report.Seccomp = true
@@ -62,58 +66,6 @@ func launcherGaps() []string {
 		return []string{"the launcher's report is unreadable: " + err.Error()}
 	}
 	return gaps
-}
-
-// filter assembles the profile's filter for a process of the given pid.
-//
-// The library compares the architecture last and then takes the default action,
-// which in a deny-list lets int 0x80 through; and it knows no answer for system
-// calls younger than its tables. Both are decided here, in front of its code.
-func filter(p Profile, info *arch.Info, pid int) ([]bpf.RawInstruction, error) {
-	policy, err := policyOf(p, info, pid)
-	if err != nil {
-		return nil, err
-	}
-	body, err := assemble(policy)
-	if err != nil {
-		return nil, fmt.Errorf("cage: assemble the %s filter: %w", p, err)
-	}
-	newest := 0
-	for n := range info.SyscallNumbers {
-		newest = max(newest, n)
-	}
-	const archOffset, numberOffset = 4, 0
-	head := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: archOffset, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(info.ID), SkipTrue: 1},
-		bpf.RetConstant{Val: uint32(seccomp.ActionKillProcess)},
-		bpf.LoadAbsolute{Off: numberOffset, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: uint32(newest), SkipFalse: 1},
-		bpf.RetConstant{Val: uint32(seccomp.ActionErrno) | uint32(unix.ENOSYS)},
-	}
-	raw, err := bpf.Assemble(append(head, body...))
-	if err != nil {
-		return nil, fmt.Errorf("cage: assemble the %s filter: %w", p, err)
-	}
-	return raw, nil
-}
-
-// assemble joins the policy's groups. The library's own code for several
-// groups is wrong: after a condition that did not hold, the next group compares
-// system call numbers with what is left of the argument. So each group becomes
-// a program of its own, which loads the number first, and its last instruction,
-// the default action, gives way to the next group.
-func assemble(policy *seccomp.Policy) ([]bpf.Instruction, error) {
-	var body []bpf.Instruction
-	for _, group := range policy.Syscalls {
-		one := seccomp.Policy{DefaultAction: policy.DefaultAction, Syscalls: []seccomp.SyscallGroup{group}}
-		part, err := one.Assemble()
-		if err != nil {
-			return nil, err
-		}
-		body = append(body, part[:len(part)-1]...)
-	}
-	return append(body, bpf.RetConstant{Val: uint32(policy.DefaultAction)}), nil
 }
 
 // install puts the filter on all threads, or on none.

@@ -59,7 +59,7 @@ var (
 
 // prctlOptions are the harmless ones: names of threads and of memory, and the
 // width of arm64's vectors.
-var prctlOptions = []uint64{
+var prctlOptions = []uint32{
 	3,          // PR_GET_DUMPABLE
 	15,         // PR_SET_NAME
 	16,         // PR_GET_NAME
