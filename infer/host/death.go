@@ -35,7 +35,9 @@ type Death struct {
 	Signal syscall.Signal // Signaled
 	Reason error          // Protocol and Killed: what it did; wraps the context's error
 	PID    int
-	Stderr string // its last words, at most 4 KiB, printable
+
+	LastWords string // the line of its stderr that tells most, printable
+	Stderr    string // the last 4 KiB of it, printable
 }
 
 // Error is one line.
@@ -62,17 +64,8 @@ func (d *Death) Error() string {
 	case Killed:
 		fmt.Fprintf(&b, "was killed: %v", d.Reason)
 	}
-	if lines := strings.Split(strings.TrimSpace(d.Stderr), "\n"); lines[0] != "" {
-		// A Go program in panic says why in its first line, all others in
-		// their last.
-		last := lines[len(lines)-1]
-		for _, l := range lines {
-			if strings.HasPrefix(l, "panic:") || strings.HasPrefix(l, "fatal error:") {
-				last = l
-				break
-			}
-		}
-		fmt.Fprintf(&b, "; last words: %s", clean(last, 400))
+	if d.LastWords != "" {
+		fmt.Fprintf(&b, "; last words: %s", clean(d.LastWords, 400))
 	}
 	return b.String()
 }

@@ -265,7 +265,7 @@ func (c *Child) settle() {
 		d = nil // stopped by Close, by whatever means
 	}
 	if d != nil {
-		d.Stderr = c.stderr.String()
+		d.LastWords, d.Stderr = c.stderr.lastWords()
 		c.err = d
 	}
 	c.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -12,14 +13,16 @@ const (
 	lineBytes = 1024
 )
 
-// stderrTail keeps the end of what a child writes to stderr and logs the lines
-// at debug level. It is safe for concurrent use.
+// stderrTail keeps the end of what a child writes to stderr, and the line in
+// which a Go program says why it panics, which its stacks would push out. It
+// logs the lines at debug level. It is safe for concurrent use.
 type stderrTail struct {
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	tail []byte
-	line []byte
+	mu     sync.Mutex
+	tail   []byte
+	line   []byte // the one that is not complete yet, at most lineBytes
+	reason string
 }
 
 // Write never fails.
@@ -30,40 +33,38 @@ func (t *stderrTail) Write(p []byte) (int, error) {
 	if over := len(t.tail) - tailBytes; over > 0 {
 		t.tail = append(t.tail[:0], t.tail[over:]...)
 	}
-	if t.logger.Enabled(context.Background(), slog.LevelDebug) {
-		t.log(p)
+	for rest := p; len(rest) > 0; {
+		part, after, complete := bytes.Cut(rest, []byte("\n"))
+		rest = after
+		t.line = append(t.line, part[:min(lineBytes-len(t.line), len(part))]...)
+		if complete {
+			t.endLine()
+		}
 	}
 	return len(p), nil
 }
 
-func (t *stderrTail) log(p []byte) {
-	for len(p) > 0 {
-		end := bytes.IndexByte(p, '\n')
-		part := p
-		if end >= 0 {
-			part = p[:end]
-			p = p[end+1:]
-		} else {
-			p = nil
-		}
-		if room := lineBytes - len(t.line); room > 0 {
-			t.line = append(t.line, part[:min(room, len(part))]...)
-		}
-		if end >= 0 {
-			t.logger.Debug("stderr of "+ProgramName, "line", clean(string(t.line), lineBytes))
-			t.line = t.line[:0]
-		}
+func (t *stderrTail) endLine() {
+	if t.reason == "" && (bytes.HasPrefix(t.line, []byte("panic: ")) || bytes.HasPrefix(t.line, []byte("fatal error: "))) {
+		t.reason = clean(string(t.line), lineBytes)
 	}
+	if t.logger.Enabled(context.Background(), slog.LevelDebug) {
+		t.logger.Debug("stderr of "+ProgramName, "line", clean(string(t.line), lineBytes))
+	}
+	t.line = t.line[:0]
 }
 
-// String is the tail so far.
-func (t *stderrTail) String() string {
+// lastWords is the line that tells most, and the tail.
+func (t *stderrTail) lastWords() (line, tail string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	lines := bytes.Split(t.tail, []byte("\n"))
-	out := make([]byte, 0, len(t.tail))
-	for _, l := range lines {
-		out = append(append(out, clean(string(l), tailBytes)...), '\n')
+	var lines []string
+	for l := range bytes.SplitSeq(bytes.TrimSpace(t.tail), []byte("\n")) {
+		lines = append(lines, clean(string(l), lineBytes))
 	}
-	return string(bytes.TrimSpace(out))
+	line = t.reason
+	if line == "" && len(lines) > 0 {
+		line = lines[len(lines)-1]
+	}
+	return line, strings.Join(lines, "\n")
 }
