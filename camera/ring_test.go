@@ -381,7 +381,7 @@ func FuzzHostileSlot(f *testing.F) {
 // The writer never waits and the readers never believe a torn frame: every
 // pixel of a frame is of the same capture.
 func TestReadersSeeWholeFrames(t *testing.T) {
-	const side, readers, least = 96, 3, 500
+	const side, readers, least = 48, 3, 200
 	file := newRing(t, 2, side*side) // two slots: the reader is overtaken often
 	w := openWriter(t, file)
 	var stop atomic.Bool

@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +47,7 @@ type Conn struct {
 		Read(func(fd uintptr) bool) error
 		Write(func(fd uintptr) bool) error
 	}
+	closed  atomic.Bool
 	sendMu  sync.Mutex
 	sendBuf []byte
 	oob     []byte
@@ -84,8 +86,21 @@ func FromFD(fd int) (*Conn, error) {
 	return &Conn{file: f, raw: rc, sendBuf: make([]byte, 0, 4096), oob: make([]byte, unix.CmsgSpace(MaxFDs*4))}, nil
 }
 
-// Close closes this end; the other end then receives io.EOF.
-func (c *Conn) Close() error { return c.file.Close() }
+// Close closes this end; the other end then receives io.EOF, and calls on this
+// end return os.ErrClosed (wrapped).
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.file.Close()
+}
+
+// orClosed replaces what package os says when Close interrupts a call: an error
+// that cannot be told from others.
+func (c *Conn) orClosed(err error) error {
+	if c.closed.Load() {
+		return os.ErrClosed
+	}
+	return err
+}
 
 // SetReadDeadline bounds the next Recv calls; the zero time means no bound.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
@@ -115,7 +130,7 @@ func (c *Conn) Send(kind byte, payload []byte, fds ...int) error {
 		err = sendErr
 	}
 	if err != nil {
-		return fmt.Errorf("ipc: send: %w", err)
+		return fmt.Errorf("ipc: send: %w", c.orClosed(err))
 	}
 	return nil
 }
@@ -156,7 +171,7 @@ func (c *Conn) Recv(buf []byte) (Message, error) {
 		if errors.Is(err, unix.ECONNRESET) {
 			return Message{}, io.EOF
 		}
-		return Message{}, fmt.Errorf("ipc: receive: %w", err)
+		return Message{}, fmt.Errorf("ipc: receive: %w", c.orClosed(err))
 	}
 	if n == 0 && oobn == 0 {
 		return Message{}, io.EOF
