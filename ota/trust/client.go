@@ -85,7 +85,8 @@ func Open(o Options) (*Client, error) {
 	if err := c.openRoot(files[metadata.ROOT], o.Root); err != nil {
 		return nil, err
 	}
-	c.kept = maps.Clone(files)
+	c.kept = map[string][]byte{}
+	maps.Copy(c.kept, files)
 	c.revive()
 	return c, nil
 }
@@ -149,6 +150,11 @@ func (c *Client) revive() {
 	if err != nil {
 		c.log.Warn("trust: stored metadata is not usable and is asked for again", "error", err)
 		c.world = nil
+		if _, incomplete := errors.AsType[*MissingError](err); !incomplete {
+			// Not worth another try: the parts below may still serve.
+			delete(c.kept, metadata.TIMESTAMP)
+			delete(c.kept, metadata.SNAPSHOT)
+		}
 		return
 	}
 	c.world = w

@@ -171,7 +171,8 @@ func (c *Client) adopt(raw []byte, root *metadata.RootType, fl floor) error {
 	if err := c.save(raw, files, fl); err != nil {
 		return err
 	}
-	c.root, c.raw, c.floor, c.kept = root, raw, fl, maps.Clone(files)
+	c.root, c.raw, c.floor, c.kept = root, raw, fl, map[string][]byte{}
+	maps.Copy(c.kept, files)
 	c.offers.forgetRoots(root.Version)
 	c.revive()
 	if c.world != nil {
