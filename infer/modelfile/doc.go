@@ -40,7 +40,7 @@ const (
 	MaxOperators = 1 << 16 // of one subgraph
 	MaxDims      = 16
 	MaxNameBytes = 4096
-	maxWork      = 1 << 22 // tables and copied vector elements of one file
+	maxWork      = 1 << 20 // tables and copied vector elements of one file
 )
 
 // Identifier stands at byte 4 of every .tflite file.
