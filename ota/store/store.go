@@ -37,6 +37,9 @@ func Open(fsys FS) (*Store, error) {
 			return nil, wrap("make folder", dir, err)
 		}
 	}
+	if err := fsys.SyncDir("."); err != nil {
+		return nil, wrap("sync folder", ".", err)
+	}
 	s := &Store{
 		fs:       fsys,
 		blobs:    &Blobs{fs: fsys},
