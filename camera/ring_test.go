@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -401,6 +402,7 @@ func TestReadersSeeWholeFrames(t *testing.T) {
 					return
 				}
 				if !ok {
+					runtime.Gosched()
 					continue
 				}
 				if f.Seq <= last {
