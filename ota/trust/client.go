@@ -243,7 +243,8 @@ func (c *Client) OfferRole(role string, version int64, raw []byte) error {
 	defer c.mu.Unlock()
 	if role == wire.RoleRoot {
 		c.offers.addRoot(c.root.Version, f)
-	} else if version >= c.floor.Versions[role] || c.world == nil {
+	} else {
+		// Also below the floor: a root may be on its way that resets it.
 		c.offers.addRole(role, f)
 	}
 	return nil

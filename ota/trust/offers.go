@@ -129,10 +129,12 @@ func (o *offers) addRole(role string, f offer) {
 	o.roles[role] = have
 }
 
+// want keeps a place for what a verified snapshot lists.
+func (o *offers) want(role string, w want) { o.wanted[role] = w }
+
 // find gives the offer that is exactly what the snapshot says. An offer of the
 // wanted version that is something else is dropped and makes it ErrDigest.
 func (o *offers) find(role string, w want) ([]byte, error) {
-	o.wanted[role] = w
 	var other string
 	for _, k := range slices.Clone(o.roles[role]) {
 		d := digestOf(k.raw)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
@@ -43,6 +44,23 @@ func (c *Client) Refresh() error {
 		}
 		errs = append(errs, err)
 	}
+	return joined(errs)
+}
+
+// joined puts first what is waited for, and of that what a verified snapshot
+// lists; a root that may not exist comes after it.
+func joined(errs []error) error {
+	rank := func(err error) int {
+		switch m, missing := errors.AsType[*MissingError](err); {
+		case missing && m.Role != wire.RoleRoot:
+			return 0
+		case missing:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(errs, func(a, b error) int { return rank(a) - rank(b) })
+	errs = slices.CompactFunc(errs, func(a, b error) bool { return a != nil && b != nil && a.Error() == b.Error() })
 	return errors.Join(errs...)
 }
 
@@ -65,7 +83,7 @@ func (c *Client) try(k candidate) error {
 	if least := c.floor.Versions[metadata.ROOT]; c.root.Version < least {
 		return &MissingError{Role: wire.RoleRoot, Version: c.root.Version + 1}
 	}
-	b := builder{root: c.raw, ref: c.now(), floor: c.floor, current: c.versionOf(metadata.TIMESTAMP), find: c.find, log: c.log}
+	b := builder{root: c.raw, ref: c.now(), floor: c.floor, current: c.versionOf(metadata.TIMESTAMP), find: c.find, wanted: c.offers.want, log: c.log}
 	w, err := b.build(k.timestamp, k.snapshot)
 	if err != nil {
 		return c.refuseCandidate(k, err)

@@ -40,7 +40,10 @@ type builder struct {
 	// same version is errNothingNew. 0 when there is none.
 	current int64
 	find    func(role string, w want) ([]byte, error)
-	log     *slog.Logger
+	// wanted, if set, hears what the verified snapshot lists before find is
+	// asked for any of it.
+	wanted func(role string, w want)
+	log    *slog.Logger
 
 	tm *trustedmetadata.TrustedMetadata
 	w  *world
@@ -153,9 +156,15 @@ func (b *builder) roles(snapshot []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range []struct{ role, delegator string }{
+	roles := []struct{ role, delegator string }{
 		{wire.RoleTargets, metadata.ROOT}, {wire.RoleModels, wire.RoleTargets}, {wire.RoleRollouts, wire.RoleTargets},
-	} {
+	}
+	for _, r := range roles {
+		if b.wanted != nil {
+			b.wanted(r.role, s.Meta[r.role+".json"])
+		}
+	}
+	for _, r := range roles {
 		raw, err := b.find(r.role, s.Meta[r.role+".json"])
 		if err != nil {
 			return err
