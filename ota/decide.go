@@ -31,13 +31,13 @@ func (u *Updater) consider(ctx context.Context) {
 	switch {
 	case o == nil && idle:
 	case o == nil:
-		u.apply(ctx, Input{Kind: Cancel, Reason: wire.ReasonSuperseded})
+		u.apply(ctx, Input{Kind: Cancel})
 	case idle:
 		u.begin(ctx, o)
 	case targetOf(o).same(u.state.Target):
 		u.order = o
 	case u.isActive(targetOf(o)):
-		u.apply(ctx, Input{Kind: Cancel, Reason: wire.ReasonSuperseded, Message: "the plan names the release that was active before"})
+		u.apply(ctx, Input{Kind: Cancel, Message: "the plan names the release that was active before"})
 	default:
 		u.apply(ctx, Input{Kind: Offer, Target: targetOf(o)})
 	}

@@ -13,7 +13,7 @@ type Input struct {
 	Variant  string          // Done of verify
 	Runtime  json.RawMessage // Done of probe
 	Received int64           // Done and Fail: bytes received for this update so far; 0 leaves the count
-	Reason   wire.Reason     // Fail and Cancel
+	Reason   wire.Reason     // Fail
 	Message  string          // for a person
 	Now      int64           // Unix milliseconds
 }
@@ -45,7 +45,6 @@ func Next(s State, in Input) (State, []Action) {
 	}
 	n := s
 	if in.Kind == Restart {
-		n.Clean = false
 		if in.Kind = n.countRestart(r); in.Kind == Exceeded {
 			in.Message = ""
 		}
@@ -89,6 +88,7 @@ func (s *State) countRestart(r *row) InputKind {
 		count = &s.Trials
 	}
 	if s.Clean {
+		s.Clean = false
 		return Restart
 	}
 	if *count++; *count > r.restarts {

@@ -60,35 +60,35 @@ var table = [...]row{
 		Offer: to(wire.Verify),
 	}},
 	{step: wire.Verify, deadline: 30 * time.Minute, restarts: 20, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(""), Done: to(wire.Fetch), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Fetch), Fail: refuse(""),
 		Deadline: refuse(wire.ReasonFetch), Restart: to(wire.Verify), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Fetch, deadline: 24 * time.Hour, restarts: 100, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(""), Done: to(wire.Assemble), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Assemble), Fail: refuse(""),
 		Deadline: refuse(wire.ReasonFetch), Restart: to(wire.Fetch), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Assemble, deadline: 10 * time.Minute, restarts: 5, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(""), Done: to(wire.Check), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Check), Fail: refuse(""),
 		Deadline: refuse(wire.ReasonDeadline), Restart: to(wire.Assemble), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Check, deadline: 5 * time.Minute, restarts: 3, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(""), Done: to(wire.Probe), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Probe), Fail: refuse(""),
 		Deadline: refuse(wire.ReasonDeadline), Restart: to(wire.Check), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Probe, deadline: 10 * time.Minute, restarts: 2, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(""), Done: to(wire.Shadow), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Shadow), Fail: refuse(""),
 		Deadline: refuse(wire.ReasonDeadline), Restart: to(wire.Probe), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Shadow, deadline: time.Hour, restarts: 2, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(""), Done: to(wire.Activate), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Activate), Fail: refuse(""),
 		Deadline: refuse(wire.ReasonDeadline), Restart: to(wire.Shadow), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Activate, deadline: 5 * time.Minute, restarts: MaxTrials, trial: true, on: [numInputs]edge{
-		Offer: back(wire.ReasonSuperseded), Cancel: back(""), Done: to(wire.Probation), Fail: back(""),
+		Offer: back(wire.ReasonSuperseded), Cancel: back(wire.ReasonSuperseded), Done: to(wire.Probation), Fail: back(""),
 		Deadline: back(wire.ReasonDeadline), Restart: to(wire.Activate), Exceeded: back(wire.ReasonInterrupted),
 	}},
 	{step: wire.Probation, restarts: MaxTrials, trial: true, on: [numInputs]edge{
-		Offer: back(wire.ReasonSuperseded), Cancel: back(""), Done: to(wire.Commit), Fail: back(""),
+		Offer: back(wire.ReasonSuperseded), Cancel: back(wire.ReasonSuperseded), Done: to(wire.Commit), Fail: back(""),
 		Deadline: back(wire.ReasonNoFrames), Restart: to(wire.Activate), Exceeded: back(wire.ReasonInterrupted),
 	}},
 	{step: wire.Commit, deadline: 5 * time.Minute, restarts: 5, on: [numInputs]edge{

@@ -165,7 +165,7 @@ func (u *Updater) resume(ctx context.Context) {
 		u.order = o
 	} else if u.state.Step == wire.Verify {
 		// Without an order nothing can be verified. It comes again by itself.
-		in = Input{Kind: Cancel, Reason: wire.ReasonSuperseded, Message: "restarted before the manifest was verified, and no plan is at hand"}
+		in = Input{Kind: Cancel, Message: "restarted before the manifest was verified, and no plan is at hand"}
 	}
 	u.apply(ctx, in)
 	u.consider(ctx)

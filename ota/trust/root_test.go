@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"errors"
 	"slices"
@@ -14,12 +15,12 @@ import (
 )
 
 // rotate replaces the root key n times and publishes.
-func rotate(t *testing.T, s *story, n int) *repo.World {
+func rotate(t testing.TB, s *story, n int) *repo.World {
 	t.Helper()
 	for range n {
 		next := signers(repo.Key(t))
 		s.Pass(time.Second)
-		if err := publish.RotateRoot(t.Context(), s, s.Keys["root"], publish.Keys{"root": next}, nil, s.Time); err != nil {
+		if err := publish.RotateRoot(context.Background(), s, s.Keys["root"], publish.Keys{"root": next}, nil, s.Time); err != nil {
 			t.Fatal(err)
 		}
 		s.Keys["root"] = next
