@@ -51,12 +51,12 @@ var profilePaths = map[Profile][]string{
 // wantABI is the Landlock version whose rights cover all that the cage wants.
 const wantABI = 6
 
-// confine puts the process into its Landlock domain.
-func confine(p plan, loader string, note func(string, ...any)) error {
+// confine puts the process into its Landlock domain, if there is Landlock.
+func confine(p plan, loader string, note func(string, ...any)) (confined bool, err error) {
 	abi, err := ll.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
 		note("this kernel has no Landlock: files are guarded by the user id alone")
-		return nil
+		return false, nil
 	}
 	if abi < wantABI {
 		note("Landlock version %d of %d: not restricted by it, only by seccomp: %s", abi, wantABI, strings.Join(missing(abi), ", "))
@@ -71,14 +71,14 @@ func confine(p plan, loader string, note func(string, ...any)) error {
 			continue // a system without it
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		rules = append(rules, r)
 	}
 	for _, path := range p.ReadPaths {
 		r, err := pathRule(path, readFile, readTree)
 		if err != nil {
-			return fmt.Errorf("read path: %w", err)
+			return false, fmt.Errorf("read path: %w", err)
 		}
 		rules = append(rules, r)
 	}
@@ -88,14 +88,14 @@ func confine(p plan, loader string, note func(string, ...any)) error {
 			continue // a device may be unplugged; the program will say so
 		}
 		if err != nil {
-			return fmt.Errorf("device: %w", err)
+			return false, fmt.Errorf("device: %w", err)
 		}
 		rules = append(rules, r)
 	}
 	if err := domain(p.Profile).BestEffort().Restrict(rules...); err != nil {
-		return fmt.Errorf("landlock: %w", err)
+		return false, fmt.Errorf("landlock: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // domain is what is forbidden unless a rule allows it.

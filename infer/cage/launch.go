@@ -65,11 +65,15 @@ func launch(arg string) error {
 	}
 	// Landlock comes before the change of uid: its rules name paths that the
 	// new uid need not reach.
-	if err := confine(p, loader, note); err != nil {
+	confined, err := confine(p, loader, note)
+	if err != nil {
 		return err
 	}
 	changed, err := dropRoot(p, note)
 	if err != nil {
+		return err
+	}
+	if err := openReadPaths(p, changed && confined, note); err != nil {
 		return err
 	}
 	// A change of uid cancels the parent-death signal, so it is set again.
@@ -78,11 +82,6 @@ func launch(arg string) error {
 	}
 	if os.Getppid() != p.Parent {
 		return errors.New("the parent is gone")
-	}
-	for _, path := range p.ReadPaths {
-		if err := unix.Access(path, unix.R_OK); err != nil {
-			return fmt.Errorf("%s cannot be read by user id %d: %w", path, os.Geteuid(), err)
-		}
 	}
 	env, err := environment(p, gaps)
 	if err != nil {
@@ -121,47 +120,6 @@ func execDescriptor(fd int, argv, env []string) error {
 // parent hands over on purpose stands below.
 func closeRest(first int) error {
 	return unix.CloseRange(uint(first), ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
-}
-
-// dropRoot takes the plan's ids and the groups of its devices, and with them
-// loses every capability. It says whether the uid is another one now.
-func dropRoot(p plan, note func(string, ...any)) (changed bool, err error) {
-	if os.Geteuid() != 0 {
-		note("not started as root: runs under the parent's user id %d", os.Geteuid())
-		return false, nil
-	}
-	if err := syscall.Setgroups(deviceGroups(p.Devices)); err != nil {
-		return false, fmt.Errorf("set groups: %w", err)
-	}
-	if err := syscall.Setresgid(p.GID, p.GID, p.GID); err != nil {
-		return false, fmt.Errorf("take group id %d: %w", p.GID, err)
-	}
-	if err := syscall.Setresuid(p.UID, p.UID, p.UID); err != nil {
-		return false, fmt.Errorf("take user id %d: %w", p.UID, err)
-	}
-	return true, nil
-}
-
-// deviceGroups are the groups whose members may use the devices, such as video
-// and plugdev: never root's.
-func deviceGroups(devices []string) []int {
-	groups := []int{}
-	seen := map[uint32]bool{0: true}
-	add := func(path string) {
-		var st unix.Stat_t
-		if unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Mode&0o060 != 0 && !seen[st.Gid] {
-			seen[st.Gid] = true
-			groups = append(groups, int(st.Gid))
-		}
-	}
-	for _, d := range devices {
-		add(d)
-		inside, _ := filepath.Glob(filepath.Join(d, "*", "*")) // /dev/bus/usb/001/002
-		for _, f := range inside {
-			add(f)
-		}
-	}
-	return groups
 }
 
 // environment is all the child gets.

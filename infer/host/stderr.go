@@ -13,9 +13,12 @@ const (
 	lineBytes = 1024
 )
 
-// stderrTail keeps the end of what a child writes to stderr, and the line in
-// which a Go program says why it panics, which its stacks would push out. It
-// logs the lines at debug level. It is safe for concurrent use.
+// headlines are how the line begins in which a program says why it ends, before
+// it prints stacks that push this line out.
+var headlines = []string{"panic: ", "fatal error: ", "SIG", "terminate called"}
+
+// stderrTail keeps the end of what a child writes to stderr, and the first
+// headline. It logs the lines at debug level. It is safe for concurrent use.
 type stderrTail struct {
 	logger *slog.Logger
 
@@ -45,8 +48,10 @@ func (t *stderrTail) Write(p []byte) (int, error) {
 }
 
 func (t *stderrTail) endLine() {
-	if t.reason == "" && (bytes.HasPrefix(t.line, []byte("panic: ")) || bytes.HasPrefix(t.line, []byte("fatal error: "))) {
-		t.reason = clean(string(t.line), lineBytes)
+	for _, h := range headlines {
+		if t.reason == "" && bytes.HasPrefix(t.line, []byte(h)) {
+			t.reason = clean(string(t.line), lineBytes)
+		}
 	}
 	if t.logger.Enabled(context.Background(), slog.LevelDebug) {
 		t.logger.Debug("stderr of "+ProgramName, "line", clean(string(t.line), lineBytes))
