@@ -55,6 +55,9 @@ func OpenCSVWith(path string, o CSVOptions) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dataset: open %s: %w", path, err)
 	}
+	if o.Name == "" {
+		o.Name = newBuilder(filepath.Dir(path), o.Options).set.Name
+	}
 	b := newBuilder(path, o.Options)
 	b.set.Classes, b.set.Indexed, err = classesOf(rows)
 	if err != nil {

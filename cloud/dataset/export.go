@@ -37,6 +37,13 @@ func (s *Set) Export(ctx context.Context, dir string, o ExportOptions) (n int, e
 	if err := os.MkdirAll(filepath.Dir(filepath.Clean(dir)), 0o755); err != nil {
 		return 0, fmt.Errorf("dataset: export: %w", err)
 	}
+	folders := map[string]string{}
+	for _, c := range s.Classes {
+		if other, twice := folders[fileName(c)]; twice && !o.Flat {
+			return 0, fmt.Errorf("dataset: export to %s: classes %q and %q would share the folder %q", dir, other, c, fileName(c))
+		}
+		folders[fileName(c)] = c
+	}
 	part, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dir)), "."+filepath.Base(dir)+".part-*")
 	if err != nil {
 		return 0, fmt.Errorf("dataset: export: %w", err)

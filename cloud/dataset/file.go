@@ -31,26 +31,13 @@ func (f file) digest(context.Context) (d [sha256.Size]byte, err error) {
 	return sha256.Sum256(data), nil
 }
 
-func (f file) read() ([]byte, error) { return f.head(MaxFileBytes) }
-
-// head reads a whole file if it has at most limit bytes.
-func (f file) head(limit int64) (data []byte, err error) {
-	r, err := os.Open(string(f))
+func (f file) read() ([]byte, error) {
+	r, size, err := f.open()
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, err
 	}
 	defer func() { _ = r.Close() }() // only read
-	st, err := r.Stat()
-	if err != nil {
-		return nil, unreadable(err)
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: no regular file", ErrUnreadable)
-	}
-	if st.Size() > limit {
-		return nil, fmt.Errorf("%w: %d bytes, allowed %d", ErrUnreadable, st.Size(), limit)
-	}
-	data = make([]byte, st.Size())
+	data := make([]byte, size)
 	if _, err := io.ReadFull(r, data); err != nil {
 		return nil, unreadable(err)
 	}
@@ -59,23 +46,32 @@ func (f file) head(limit int64) (data []byte, err error) {
 
 // probe says whether the head of the file is that of a picture within limits.
 func (f file) probe() error {
-	r, err := os.Open(string(f))
+	r, _, err := f.open()
 	if err != nil {
-		return unreadable(err)
+		return err
 	}
 	defer func() { _ = r.Close() }() // only read
-	st, err := r.Stat()
-	if err != nil {
-		return unreadable(err)
-	}
-	if !st.Mode().IsRegular() {
-		return fmt.Errorf("%w: no regular file", ErrUnreadable)
-	}
-	if st.Size() > MaxFileBytes {
-		return fmt.Errorf("%w: %d bytes, allowed %d", ErrUnreadable, st.Size(), MaxFileBytes)
-	}
 	_, err = readHeader(r)
 	return err
+}
+
+// open opens regular files within the limit only. The check comes first: opening
+// a named pipe would wait for its writer.
+func (f file) open() (r *os.File, size int64, err error) {
+	st, err := os.Stat(string(f))
+	if err != nil {
+		return nil, 0, unreadable(err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%w: no regular file", ErrUnreadable)
+	}
+	if st.Size() > MaxFileBytes {
+		return nil, 0, fmt.Errorf("%w: %d bytes, allowed %d", ErrUnreadable, st.Size(), MaxFileBytes)
+	}
+	if r, err = os.Open(string(f)); err != nil {
+		return nil, 0, unreadable(err)
+	}
+	return r, st.Size(), nil
 }
 
 // unreadable drops the path out of a file error: the caller names the sample.

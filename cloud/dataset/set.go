@@ -181,7 +181,7 @@ type Options struct {
 	// SkipUnreadable leaves out pictures that cannot be read, and lists them in
 	// Set.Skipped, instead of failing at the first one.
 	SkipUnreadable bool
-	// Name of the set; "" means the name of the folder or file.
+	// Name of the set; "" means the name of the folder.
 	Name string
 }
 

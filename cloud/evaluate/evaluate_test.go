@@ -19,15 +19,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"go.uber.org/goleak"
 
 	"github.com/droverhq/drover/camera"
 	"github.com/droverhq/drover/cloud/dataset"
 	"github.com/droverhq/drover/infer"
 	"github.com/droverhq/drover/infer/host"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // table is a classifier that answers a gray picture by the value of its first
 // pixel: the row of scores of that number.

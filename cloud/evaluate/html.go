@@ -17,6 +17,7 @@ var page string
 func (r *Report) HTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"percent": func(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) },
+		"share":   func(x float64) string { return fmt.Sprintf("%.1f", 100*x) },
 		"number":  func(x float64) string { return fmt.Sprintf("%.3f", x) },
 		"maybe":   maybe,
 		"ms":      func(x float64) string { return fmt.Sprintf("%.2f", x) },
@@ -126,14 +127,19 @@ func short(label string) string {
 // barView is one bin of the calibration chart of 300 × 200 pixels.
 type barView struct {
 	X, Y, H int
+	Share   string // of the fullest bin, as opacity
 	Title   string
 }
 
 func (r *Report) bars() []barView {
 	out := make([]barView, 0, len(r.Calibration))
+	fullest := 1
+	for _, b := range r.Calibration {
+		fullest = max(fullest, b.N)
+	}
 	for i, b := range r.Calibration {
 		h := int(math.Round(200 * b.Accuracy))
-		out = append(out, barView{X: 20 * i, Y: 200 - h, H: h, Title: fmt.Sprintf(
+		out = append(out, barView{X: 20 * i, Y: 200 - h, H: h, Share: fmt.Sprintf("%.3f", 0.2+0.7*math.Sqrt(ratio(b.N, fullest))), Title: fmt.Sprintf(
 			"confidence %.2f to %.2f: %d pictures, mean confidence %.3f, accuracy %.3f", b.From, b.To, b.N, b.Confidence, b.Accuracy)})
 	}
 	return out
