@@ -6,7 +6,9 @@ SHELL := /bin/bash
 export GOFLAGS := -tags=gocv_specific_modules,gocv_videoio,gocv_imgcodecs $(GOFLAGS)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X github.com/droverhq/drover/cmd/internal/version.Version=$(VERSION)
+COMMITTED := $(shell git log -1 --format=%ct 2>/dev/null)
+STAMP := github.com/droverhq/drover/cmd/internal/version
+LDFLAGS := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Committed=$(COMMITTED)
 PROGRAMS := droverd drover drover-camera drover-infer
 # Packages that need cgo (OpenCV, TFLite); all others are pure Go and tested
 # under the race detector.

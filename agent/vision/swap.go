@@ -167,3 +167,44 @@ func (v *Vision) Observe(ctx context.Context) (Observation, error) {
 	}
 	return o, err
 }
+
+// Serving returns the release that answers and the one kept for Return; zero
+// values where there is none.
+func (v *Vision) Serving(ctx context.Context) (active, previous wire.ReleaseRef) {
+	_ = v.call(ctx, func() {
+		if v.active != nil {
+			active = v.active.model.Release
+		}
+		if v.previous != nil {
+			previous = v.previous.model.Release
+		}
+	})
+	return active, previous
+}
+
+// Deactivate stops all models: nothing answers.
+func (v *Vision) Deactivate(ctx context.Context) error {
+	return v.call(ctx, func() {
+		for _, m := range []*modelUnit{v.active, v.previous} {
+			if m != nil {
+				v.detachAll(m)
+				m.stop()
+			}
+		}
+		v.active, v.previous = nil, nil
+		v.serving.Store(nil)
+	})
+}
+
+// PreviousClasses counts what the model kept for Return answered, per class.
+func (v *Vision) PreviousClasses(ctx context.Context) []uint64 {
+	var out []uint64
+	_ = v.call(ctx, func() {
+		if m := v.previous; m != nil {
+			m.tally.mu.Lock()
+			defer m.tally.mu.Unlock()
+			out = append(out, m.tally.classes...)
+		}
+	})
+	return out
+}

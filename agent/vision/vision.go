@@ -241,3 +241,10 @@ func (v *Vision) nextID() uint32 {
 func (v *Vision) event(kind wire.EventKind, release, message string) {
 	v.cfg.OnEvent(Event{Kind: kind, Release: release, Message: message})
 }
+
+// Alive says whether Run's goroutine answers within d.
+func (v *Vision) Alive(ctx context.Context, d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return v.call(ctx, func() {}) == nil
+}

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/droverhq/drover/agent/config"
+	"github.com/droverhq/drover/agent/wire"
+)
+
+// watchConfig follows the configuration file. A bad edit changes nothing and
+// says so until it is mended.
+func (a *Agent) watchConfig(ctx context.Context) error {
+	w := config.Watcher{
+		Path: a.opts.Path, Logger: a.log, Nudge: a.opts.Reload,
+		Apply: func(c config.Config) { a.apply(ctx, c) },
+		Refuse: func(err error) {
+			a.setProblem(err.Error())
+			a.event(wire.Event{Kind: wire.EventConfig, Message: "edit not taken, the last good configuration stays: " + err.Error()})
+		},
+	}
+	return w.Run(ctx)
+}
+
+// apply takes what may change while running and names what needs a restart.
+func (a *Agent) apply(ctx context.Context, next config.Config) {
+	if err := a.vision.SetCameras(ctx, cameras(next.Cameras)); err != nil {
+		return // stopping
+	}
+	a.vision.SetStaleAfter(next.Model.StaleAfter)
+	a.setLevel(next.Log.Level)
+	a.mu.Lock()
+	a.telemetry = next.Telemetry.Every
+	a.mu.Unlock()
+	message, problem := "configuration taken", ""
+	if keys := a.cfg.NeedsRestart(&next); len(keys) > 0 {
+		problem = fmt.Sprintf("%s will count after a restart of droverd", strings.Join(keys, ", "))
+		message += "; " + problem
+	}
+	a.setProblem(problem)
+	a.event(wire.Event{Kind: wire.EventConfig, Message: message})
+}
+
+func (a *Agent) setProblem(s string) {
+	a.mu.Lock()
+	a.problem = s
+	a.mu.Unlock()
+}
