@@ -87,7 +87,7 @@ func (p *convPass) Forward(x []float32, n int) []float32 {
 				row[j] = b
 			}
 		}
-		matmul(false, false, dense(l.weight.Value, l.out.Channels, k), dense(col, k, area), dense(y, l.out.Channels, area))
+		matmul(false, false, mat(l.weight.Value, l.out.Channels, k), mat(col, k, area), mat(y, l.out.Channels, area))
 	}
 	return p.y[:n*out]
 }
@@ -96,16 +96,16 @@ func (p *convPass) Backward(dy []float32, n int) []float32 {
 	l := p.l
 	k, area, in, out := l.window(), l.out.Height*l.out.Width, l.in.Size(), l.out.Size()
 	for i := range n {
-		d := dense(dy[i*out:(i+1)*out], l.out.Channels, area)
+		d := mat(dy[i*out:(i+1)*out], l.out.Channels, area)
 		for o := range p.db {
 			p.db[o] += sum(d.v[o*area : (o+1)*area])
 		}
-		matmul(false, true, d, dense(p.cols[i*k*area:(i+1)*k*area], k, area), dense(p.dw, l.out.Channels, k))
+		matmul(false, true, d, mat(p.cols[i*k*area:(i+1)*k*area], k, area), mat(p.dw, l.out.Channels, k))
 		if p.dx == nil {
 			continue
 		}
 		clear(p.dcol)
-		matmul(true, false, dense(l.weight.Value, l.out.Channels, k), d, dense(p.dcol, k, area))
+		matmul(true, false, mat(l.weight.Value, l.out.Channels, k), d, mat(p.dcol, k, area))
 		l.roll(p.dcol, zeroed(in, p.dx[i*in:]))
 	}
 	if p.dx == nil {
@@ -119,12 +119,17 @@ func (p *convPass) Grads() [][]float32 {
 	return p.gradsOnce[:]
 }
 
+// sum adds in four chains, which do not wait for each other.
 func sum(v []float32) float32 {
-	var s float32
-	for _, x := range v {
-		s += x
+	var a, b, c, d float32
+	for len(v) >= 4 {
+		a, b, c, d = a+v[0], b+v[1], c+v[2], d+v[3]
+		v = v[4:]
 	}
-	return s
+	for _, x := range v {
+		a += x
+	}
+	return (a + b) + (c + d)
 }
 
 // span is the range of output columns whose window element kx lies inside the

@@ -47,26 +47,26 @@ type densePass struct {
 
 func (p *densePass) Forward(x []float32, n int) []float32 {
 	p.x = x
-	y := dense(p.y[:n*p.l.out], n, p.l.out)
+	y := mat(p.y[:n*p.l.out], n, p.l.out)
 	for i := range n {
 		copy(y.v[i*p.l.out:], p.l.bias.Value)
 	}
-	matmul(false, true, dense(x, n, p.l.in), dense(p.l.weight.Value, p.l.out, p.l.in), y)
+	matmul(false, true, mat(x, n, p.l.in), mat(p.l.weight.Value, p.l.out, p.l.in), y)
 	return y.v
 }
 
 func (p *densePass) Backward(dy []float32, n int) []float32 {
-	d, w := dense(dy, n, p.l.out), dense(p.l.weight.Value, p.l.out, p.l.in)
+	d, w := mat(dy, n, p.l.out), mat(p.l.weight.Value, p.l.out, p.l.in)
 	for i := range n {
 		for o, v := range dy[i*p.l.out : (i+1)*p.l.out] {
 			p.db[o] += v
 		}
 	}
-	matmul(true, false, d, dense(p.x, n, p.l.in), dense(p.dw, p.l.out, p.l.in))
+	matmul(true, false, d, mat(p.x, n, p.l.in), mat(p.dw, p.l.out, p.l.in))
 	if p.dx == nil {
 		return nil
 	}
-	dx := dense(zeroed(n*p.l.in, p.dx), n, p.l.in)
+	dx := mat(zeroed(n*p.l.in, p.dx), n, p.l.in)
 	matmul(false, false, d, w, dx)
 	return dx.v
 }

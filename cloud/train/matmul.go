@@ -16,7 +16,15 @@ type matrix struct {
 	stride     int
 }
 
-func dense(v []float32, rows, cols int) matrix { return matrix{v, rows, cols, cols} }
+func mat(v []float32, rows, cols int) matrix { return matrix{v, rows, cols, cols} }
+
+// block is the part of m that begins at a row and column of op(m).
+func (m matrix) block(row, col int, transposed bool) []float32 {
+	if transposed {
+		row, col = col, row
+	}
+	return m.v[row*m.stride+col:]
+}
 
 // Tiles of this many rows and columns stay under four of gonum's 64 × 64
 // blocks, below which it multiplies in the calling goroutine. All cores are
@@ -38,17 +46,10 @@ func matmul(aT, bT bool, a, b, c matrix) {
 	}
 	for i := 0; i < c.rows; i += tileRows {
 		m := min(tileRows, c.rows-i)
-		av := a.v[i*a.stride:]
-		if aT {
-			av = a.v[i:]
-		}
 		for j := 0; j < c.cols; j += tileCols {
 			n := min(tileCols, c.cols-j)
-			bv := b.v[j:]
-			if bT {
-				bv = b.v[j*b.stride:]
-			}
-			gonum.Implementation{}.Sgemm(ta, tb, m, n, inner, 1, av, a.stride, bv, b.stride, 1, c.v[i*c.stride+j:], c.stride)
+			gonum.Implementation{}.Sgemm(ta, tb, m, n, inner, 1,
+				a.block(i, 0, aT), a.stride, b.block(0, j, bT), b.stride, 1, c.block(i, j, false), c.stride)
 		}
 	}
 }
