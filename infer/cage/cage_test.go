@@ -93,8 +93,8 @@ func TestProfiles(t *testing.T) {
 				t.Errorf("runs as %d:%d with %d groups, capabilities %#x, session %v", p.UID, p.GID, p.Groups, p.Capabilities, p.Session)
 			}
 			for _, kv := range p.Env {
-				for _, inherited := range []string{"HOME=", "PATH=", "USER="} {
-					if strings.HasPrefix(kv, inherited) {
+				for _, name := range []string{"HOME", "PATH", "USER"} {
+					if v := os.Getenv(name); v != "" && kv == name+"="+v {
 						t.Errorf("environment holds %s", kv)
 					}
 				}

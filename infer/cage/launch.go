@@ -138,11 +138,12 @@ func environment(p plan, gaps []string) ([]string, error) {
 	if p.Profile == Camera {
 		env = append(env,
 			// GStreamer scans its plug-ins in a helper process and writes what
-			// it finds to a cache. Neither is possible here.
+			// it finds to a cache. Neither is possible here, so it scans in
+			// its own process, each time, without a cache.
 			"GST_REGISTRY_FORK=no",
-			"GST_REGISTRY_UPDATE=no",
 			"GST_REGISTRY=/dev/null",
-			"GST_REGISTRY_DISABLE=yes",
+			// GLib complains about a user without a home.
+			"HOME=/nonexistent",
 		)
 	}
 	return append(env, p.Env...), nil

@@ -35,7 +35,8 @@ func limit(p plan, ownUser bool) error {
 		{"core", unix.RLIMIT_CORE, 0},
 		{"nofile", unix.RLIMIT_NOFILE, uint64(p.NoFile)},
 		{"fsize", unix.RLIMIT_FSIZE, maxFileBytes},
-		{"memlock", unix.RLIMIT_MEMLOCK, 0},
+		// libgcrypt, which FFmpeg loads, locks a few pages and complains otherwise.
+		{"memlock", unix.RLIMIT_MEMLOCK, 1 << 20},
 		{"msgqueue", unix.RLIMIT_MSGQUEUE, 0},
 	}
 	if ownUser {
