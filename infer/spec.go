@@ -28,11 +28,14 @@ const (
 // Interpolation names the resampler.
 type Interpolation string
 
-// The resamplers, as OpenCV defines them.
+// The resamplers. Antialias is a triangle filter as wide as the pixels that
+// become one; Pillow, torchvision and tf.image with antialias call that
+// bilinear, so that most models were trained on it. The others are OpenCV's.
 const (
-	Bilinear Interpolation = "bilinear"
-	Area     Interpolation = "area" // for shrinking: averages; falls back to bilinear when growing
-	Nearest  Interpolation = "nearest"
+	Antialias Interpolation = "antialias"
+	Bilinear  Interpolation = "bilinear"
+	Area      Interpolation = "area" // for shrinking: averages; falls back to bilinear when growing
+	Nearest   Interpolation = "nearest"
 )
 
 // Preprocess is the exact recipe from a frame to the input tensor. Every
@@ -116,9 +119,9 @@ func (s *Spec) Check() error {
 		return fmt.Errorf("%w: unknown fit %q (stretch, crop or letterbox)", ErrContract, p.Fit)
 	}
 	switch p.Interpolation {
-	case Bilinear, Area, Nearest:
+	case Antialias, Bilinear, Area, Nearest:
 	default:
-		return fmt.Errorf("%w: unknown interpolation %q (bilinear, area or nearest)", ErrContract, p.Interpolation)
+		return fmt.Errorf("%w: unknown interpolation %q (antialias, bilinear, area or nearest)", ErrContract, p.Interpolation)
 	}
 	if !(p.CropFraction > 0 && p.CropFraction <= 1) {
 		return fmt.Errorf("%w: crop fraction %v, wanted more than 0 and at most 1", ErrContract, p.CropFraction)

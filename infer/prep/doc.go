@@ -7,14 +7,17 @@
 //  2. crop fraction: that rectangle's sides times the fraction, rounded to
 //     whole pixels, same centre.
 //  3. resize to the input's size, or for letterbox to the largest size of the
-//     rectangle's aspect ratio inside it, centred, with bars of Pad. OpenCV's
-//     INTER_LINEAR, INTER_AREA (INTER_LINEAR unless both sides shrink) and
-//     INTER_NEAREST. A rectangle that has the size already is not resampled.
+//     rectangle's aspect ratio inside it, centred, with bars of Pad. Bilinear is
+//     OpenCV's INTER_LINEAR, area INTER_AREA (INTER_LINEAR unless both sides
+//     shrink), nearest INTER_NEAREST. Antialias is a triangle filter whose half
+//     width is max(1, input ÷ output) input pixels along each side, computed
+//     here in integers, the same on every machine. A rectangle that has the
+//     size already is not resampled.
 //  4. colour: channels are reordered or repeated, or reduced to OpenCV's luma.
 //  5. (pixel − mean) ÷ std and quantization, through a table of 256 entries a
 //     channel, into the tensor's layout.
 //
-// Resampling is OpenCV's, through gocv core and imgproc.
+// OpenCV is used through gocv core and imgproc.
 package prep
 
 import "errors"

@@ -25,6 +25,7 @@ type Plan struct {
 	spec  infer.Preprocess
 	bytes int // of the input tensor
 
+	shrink antialias
 	crop   buffer // the rectangle of the frame that counts
 	sized  buffer // at the size it takes in the input
 	gray   buffer // luma of sized
@@ -113,12 +114,16 @@ func (p *Plan) locate(f *camera.Frame) {
 }
 
 // resample returns the rectangle at its size in the input: out of the frame's
-// own memory when it has that size, else out of sized.
+// own memory when it has that size, else out of a buffer.
 func (p *Plan) resample(f *camera.Frame) (picture, error) {
 	g := &p.last
 	start := g.rect.Min.Y*f.Stride + g.rect.Min.X*g.channels
 	if g.rect.Size() == g.at.Size() {
 		return picture{pix: f.Data[start:], stride: f.Stride, channels: g.channels}, nil
+	}
+	if p.spec.Interpolation == infer.Antialias {
+		p.shrink.shape(g.rect.Size(), g.at.Size(), g.channels)
+		return p.shrink.resize(picture{pix: f.Data[start:], stride: f.Stride, channels: g.channels}), nil
 	}
 	w, h := g.rect.Dx(), g.rect.Dy()
 	if err := p.crop.shape(w, h, g.channels); err != nil {

@@ -72,6 +72,8 @@ func TestPrepareByHand(t *testing.T) {
 		{"area averages", []int{1, 2, 2, 1}, gray, func(p *infer.Preprocess) { p.Interpolation = infer.Area }, []byte{35, 55, 115, 135}},
 		{"nearest takes the upper left", []int{1, 2, 2, 1}, gray, func(p *infer.Preprocess) { p.Interpolation = infer.Nearest }, []byte{10, 30, 90, 110}},
 		{"bilinear between two", []int{1, 2, 2, 1}, gray, nil, []byte{35, 55, 115, 135}},
+		{"antialias weighs by closeness", []int{1, 1, 2, 1}, frameOf(t, camera.Gray8, 4, 1, 0, 0, 70, 140), func(p *infer.Preprocess) { p.Interpolation = infer.Antialias }, []byte{10, 90}}, // weights 3 3 1 and 1 3 3
+		{"antialias grows", []int{1, 1, 4, 1}, frameOf(t, camera.Gray8, 2, 1, 0, 100), func(p *infer.Preprocess) { p.Interpolation = infer.Antialias }, []byte{0, 25, 75, 100}},
 		{"area does not grow", []int{1, 1, 4, 1}, frameOf(t, camera.Gray8, 2, 1, 0, 100), func(p *infer.Preprocess) { p.Interpolation = infer.Area }, []byte{0, 25, 75, 100}},
 		{"crop", []int{1, 2, 2, 1}, wide, func(p *infer.Preprocess) { p.Fit = infer.Crop }, []byte{2, 3, 6, 7}},
 		{"crop fraction", []int{1, 2, 2, 1}, gray, func(p *infer.Preprocess) { p.CropFraction = 0.5 }, []byte{60, 70, 100, 110}},

@@ -4,6 +4,7 @@ package prep
 
 import (
 	"fmt"
+	"image"
 	"math"
 	"testing"
 
@@ -28,6 +29,8 @@ func reference(f *camera.Frame, p *infer.Preprocess, outW, outH, channels int) [
 			return pixel(int(float64(x)*sx), int(float64(y)*sy), c)
 		case p.Interpolation == infer.Area && sx >= 1 && sy >= 1:
 			return average(pixel, float64(x)*sx, float64(y)*sy, sx, sy, c)
+		case p.Interpolation == infer.Antialias:
+			return triangle(pixel, rect.Size(), (float64(x)+0.5)*sx, (float64(y)+0.5)*sy, max(sx, 1), max(sy, 1), c)
 		}
 		fx, fy := (float64(x)+0.5)*sx-0.5, (float64(y)+0.5)*sy-0.5
 		ix, iy := math.Floor(fx), math.Floor(fy)
@@ -77,6 +80,19 @@ func average(pixel func(x, y, c int) float64, x0, y0, w, h float64, c int) float
 	return sum / (w * h)
 }
 
+// triangle is the mean weighted by closeness, of pixels inside the picture.
+func triangle(pixel func(x, y, c int) float64, size image.Point, cx, cy, halfX, halfY float64, c int) float64 {
+	sum, all := 0.0, 0.0
+	for y := range size.Y {
+		for x := range size.X {
+			w := max(0, 1-math.Abs(float64(x)+0.5-cx)/halfX) * max(0, 1-math.Abs(float64(y)+0.5-cy)/halfY)
+			sum += w * pixel(x, y, c)
+			all += w
+		}
+	}
+	return sum / all
+}
+
 // scene is a smooth picture with some noise.
 func scene(format camera.PixelFormat, w, h int) *camera.Frame {
 	ch := format.Channels()
@@ -97,7 +113,7 @@ func TestPrepareAgainstReference(t *testing.T) {
 			f := padded(scene(format, size[0], size[1]), 3)
 			for _, shape := range [][]int{{1, 20, 20, 3}, {1, 20, 20, 1}, {1, 17, 29, 3}} {
 				for _, fit := range []infer.Fit{infer.Stretch, infer.Crop, infer.Letterbox} {
-					for _, inter := range []infer.Interpolation{infer.Bilinear, infer.Area, infer.Nearest} {
+					for _, inter := range []infer.Interpolation{infer.Antialias, infer.Bilinear, infer.Area, infer.Nearest} {
 						for _, color := range []infer.Color{infer.RGB, infer.BGR} {
 							spec := specOf(raw(shape...))
 							spec.Preprocess.Fit, spec.Preprocess.Interpolation, spec.Preprocess.CropFraction, spec.Preprocess.Pad = fit, inter, 0.875, 7

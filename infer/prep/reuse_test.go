@@ -40,10 +40,11 @@ func TestFramesOfChangingShape(t *testing.T) {
 func TestPrepareDoesNotAllocate(t *testing.T) {
 	for _, shape := range [][]int{{1, 64, 64, 3}, {1, 64, 64, 1}, {1, 3, 64, 64}} {
 		for _, fit := range []infer.Fit{infer.Stretch, infer.Crop, infer.Letterbox} {
-			for _, dtype := range []infer.DType{infer.Uint8, infer.Float32} {
+			for dtype, inter := range map[infer.DType]infer.Interpolation{infer.Uint8: infer.Antialias, infer.Float32: infer.Bilinear} {
 				spec := specOf(raw(shape...))
 				spec.Preprocess.Fit = fit
 				spec.Contract.Input.DType = dtype
+				spec.Preprocess.Interpolation = inter
 				p, err := New(spec)
 				if err != nil {
 					t.Fatal(err)
@@ -73,6 +74,8 @@ func BenchmarkPrepare(b *testing.B) {
 	}{
 		{"1080p-bilinear-uint8", scene(camera.BGR8, 1920, 1080), infer.Bilinear, infer.Uint8, []int{1, 224, 224, 3}},
 		{"1080p-area-uint8", scene(camera.BGR8, 1920, 1080), infer.Area, infer.Uint8, []int{1, 224, 224, 3}},
+		{"1080p-antialias-uint8", scene(camera.BGR8, 1920, 1080), infer.Antialias, infer.Uint8, []int{1, 224, 224, 3}},
+		{"480p-antialias-uint8", scene(camera.BGR8, 640, 480), infer.Antialias, infer.Uint8, []int{1, 224, 224, 3}},
 		{"480p-bilinear-uint8", scene(camera.BGR8, 640, 480), infer.Bilinear, infer.Uint8, []int{1, 224, 224, 3}},
 		{"480p-bilinear-float32-nchw", scene(camera.BGR8, 640, 480), infer.Bilinear, infer.Float32, []int{1, 3, 224, 224}},
 		{"same-size-uint8", scene(camera.BGR8, 224, 224), infer.Bilinear, infer.Uint8, []int{1, 224, 224, 3}},
