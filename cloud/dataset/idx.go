@@ -129,11 +129,12 @@ func readIDXFile(path string, magic uint32, dims int) ([]int, []byte, error) {
 // does not allocate more than it has read (twice).
 func readIDX(src io.Reader, magic uint32, ndims int) ([]int, []byte, error) {
 	head := make([]byte, 4+4*ndims)
-	if _, err := io.ReadFull(src, head); err != nil {
-		return nil, nil, fmt.Errorf("%w: IDX header: %w", ErrLayout, err)
+	n, err := io.ReadFull(src, head)
+	if got := binary.BigEndian.Uint32(head); n >= 4 && got != magic {
+		return nil, nil, fmt.Errorf("%w: IDX magic number 0x%08x, wanted 0x%08x", ErrLayout, got, magic)
 	}
-	if got := binary.BigEndian.Uint32(head); got != magic {
-		return nil, nil, fmt.Errorf("%w: IDX magic number %#08x, wanted %#08x", ErrLayout, got, magic)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: IDX header: %w", ErrLayout, err)
 	}
 	dims, total := make([]int, ndims), int64(1)
 	for i := range dims {
@@ -151,13 +152,13 @@ func readIDX(src io.Reader, magic uint32, ndims int) ([]int, []byte, error) {
 	}
 	var data bytes.Buffer
 	data.Grow(int(min(total, 64<<20)) + 1)
-	n, err := data.ReadFrom(io.LimitReader(src, total+1))
+	got, err := data.ReadFrom(io.LimitReader(src, total+1))
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("%w: IDX data: %w", ErrLayout, err)
-	case n < total:
-		return nil, nil, fmt.Errorf("%w: IDX file is cut: %d of %d bytes", ErrLayout, n, total)
-	case n > total:
+	case got < total:
+		return nil, nil, fmt.Errorf("%w: IDX file is cut: %d of %d bytes", ErrLayout, got, total)
+	case got > total:
 		return nil, nil, fmt.Errorf("%w: IDX file has more than the %d bytes it announces", ErrLayout, total)
 	}
 	return dims, data.Bytes(), nil
