@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/droverhq/drover/camera"
@@ -69,7 +70,7 @@ func checkHost(ctx context.Context, src camera.Source, patience time.Duration) (
 	case err != nil && ctx.Err() != nil:
 		return 0, faultf(camera.FaultNoAnswer, "%s does not answer within %v", src, patience)
 	case err != nil:
-		return 0, faultf(camera.FaultNoAnswer, "%s does not answer: %w", src, err)
+		return 0, faultf(camera.FaultNoAnswer, "%s does not answer: %w", src, plain(err))
 	}
 	conn.Close()
 	return max(patience-time.Since(start), patience/10), nil
@@ -88,11 +89,12 @@ func address(raw string) (string, error) {
 	return net.JoinHostPort(u.Hostname(), port), nil
 }
 
-// plain takes the operation and the path off an error of package os.
+// plain takes operation, path and address off an error of the system: the
+// message around it says them in better words.
 func plain(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return number
 	}
 	return err
 }

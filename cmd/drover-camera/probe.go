@@ -40,6 +40,10 @@ func probe(url string, stdout, stderr io.Writer) int {
 	case <-time.After(probeTimeout):
 	}
 	if got.err != nil {
+		var fault *camera.Fault
+		if errors.As(got.err, &fault) {
+			got.err = fault.Err // its kind is for programs
+		}
 		fmt.Fprintln(stderr, "drover-camera:", got.err)
 		return exitFault
 	}
