@@ -77,6 +77,9 @@ func (j *job) mark(i, n int) {
 func (j *job) run(ctx context.Context) error {
 	pause, silent := j.f.cfg.Pause, 0
 	for j.left > 0 {
+		if err := j.budget.check(); err != nil {
+			return err
+		}
 		if silent >= j.f.cfg.Retries {
 			return fmt.Errorf("%w: %d of %d missing after %d requests without an answer", ErrStalled, j.left, len(j.have), silent)
 		}
