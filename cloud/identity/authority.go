@@ -45,9 +45,10 @@ var (
 type Options struct {
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
-	// Seal encrypts the root key before it is written, Unseal opens it again.
-	// Nil means that it is written in the clear, protected by its mode alone.
-	Seal, Unseal func(pem []byte) ([]byte, error)
+	// Seal encrypts the root key (PEM) before Create writes it. Nil means that
+	// it is written in the clear, protected by its mode alone: whoever calls
+	// Create so should say that to the operator.
+	Seal func(pem []byte) ([]byte, error)
 }
 
 // Authority is a fleet's certificate authority as the hub has it. It is safe
