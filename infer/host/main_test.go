@@ -16,5 +16,10 @@ func TestMain(m *testing.M) {
 	if deed := os.Getenv(deedEnv); deed != "" {
 		os.Exit(misbehave(deed))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if dir, err := realFolder(); err == nil {
+			os.RemoveAll(dir)
+		}
+		os.Exit(code)
+	}))
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -20,14 +21,16 @@ const (
 	models = root + "/../shared/data/models"
 )
 
+// realFolder is where realProgram puts the program; TestMain removes it.
+var realFolder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "drover-host-test") })
+
 // realProgram builds drover-infer once per test binary. A test that needs it is
 // skipped where OpenCV or the TFLite library is missing.
 var realProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "drover-host-test")
+	dir, err := realFolder()
 	if err != nil {
 		return "", err
 	}
-	// The folder is left to the children's cage, which needs to get in.
 	path := filepath.Join(dir, ProgramName)
 	out, err := exec.Command("go", "build", "-tags", "gocv_specific_modules,gocv_videoio,gocv_imgcodecs", "-o", path, root+"/cmd/drover-infer").CombinedOutput()
 	if err != nil {
@@ -241,6 +244,121 @@ func BenchmarkRoundTrip(b *testing.B) {
 				own += a.Prep + a.Invoke
 			}
 			b.ReportMetric(float64((b.Elapsed()-own).Microseconds())/float64(b.N), "overhead-µs/op")
+		})
+	}
+}
+
+// Frames of a ring come back as results with the output that Classify gives for
+// the same picture, until the ring is detached.
+func TestRealRing(t *testing.T) {
+	o := realOptions(t)
+	model := readModel(t, "mobilenet_v1_0.25_128_quant.tflite")
+	c := startReal(t, o)
+	results := make(chan protocol.Result, 16)
+	c.OnResult(func(r *protocol.Result) {
+		own := *r
+		own.Data = bytes.Clone(r.Data)
+		select {
+		case results <- own:
+		default:
+		}
+	})
+	if _, err := c.Load(t.Context(), model, specFor(t, o, model), protocol.Runtime{}); err != nil {
+		t.Fatal(err)
+	}
+	f := picture(160, 120, camera.BGR8)
+	want, err := c.Classify(t.Context(), f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ring, err := camera.NewRing(4, len(f.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ring.Close()
+	w, err := camera.OpenWriter(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := camera.SealRing(ring); err != nil {
+		t.Fatal(err)
+	}
+	event, err := camera.NewEvent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer event.Close()
+	if err := c.Attach(7, ring, event); err != nil {
+		t.Fatal(err)
+	}
+	for seq := uint64(1); seq <= 3; seq++ {
+		f.Seq, f.CapturedAt = seq, camera.Monotonic()
+		if err := w.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		if err := camera.Signal(camera.EventFD(event)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case r := <-results:
+			if r.Source != 7 || r.ID != seq || r.Status != protocol.OK || r.CapturedNs != int64(f.CapturedAt) || r.StartNs < r.CapturedNs || !bytes.Equal(r.Data, want.Output) {
+				t.Fatalf("frame %d: %+v", seq, r)
+			}
+		case <-c.Done():
+			t.Fatal(c.Err())
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no result for frame %d", seq)
+		}
+	}
+	if err := c.Detach(7); err != nil {
+		t.Fatal(err)
+	}
+	// An answered request proves that Detach has been read.
+	if _, err := c.Classify(t.Context(), f, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Seq = 4
+	if err := w.Write(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := camera.Signal(camera.EventFD(event)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Classify(t.Context(), f, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != 0 {
+		t.Errorf("a detached ring still gives results: %+v", <-results)
+	}
+}
+
+// A model that is cut or random is a refusal, never the end of the parent.
+func TestRealBrokenModels(t *testing.T) {
+	o := realOptions(t)
+	model := readModel(t, "vww_96_int8.tflite")
+	random := make([]byte, 10_000)
+	for i := range random {
+		random[i] = byte(i * i >> 3)
+	}
+	copy(random[4:], "TFL3")
+	for name, b := range map[string][]byte{
+		"empty": {}, "random": random, "cut to a half": model[:len(model)/2], "cut by a byte": model[:len(model)-1], "cut to 100": model[:100],
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startReal(t, o)
+			_, err := c.Load(t.Context(), b, nil, protocol.Runtime{})
+			var refusal *Refusal
+			var death *Death
+			switch {
+			case errors.As(err, &refusal), errors.As(err, &death):
+				t.Log(err)
+			case err != nil:
+				t.Errorf("unnamed error: %v", err)
+			case name != "cut by a byte": // may be padding
+				t.Error("accepted")
+			}
 		})
 	}
 }
