@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
@@ -31,7 +34,38 @@ func openBlobFolder(dir string) (*blobStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blobStore{bucket: b, dir: dir}, nil
+	s := &blobStore{bucket: b, dir: dir}
+	if err := s.sweep(); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return s, nil
+}
+
+// staleAfter is the age from which a temporary file cannot belong to a write
+// under way.
+const staleAfter = 24 * time.Hour
+
+// sweep removes what killed writers left.
+func (s *blobStore) sweep() error {
+	found, err := filepath.Glob(filepath.Join(globQuote(s.dir), "sha256", "??", "*.tmp"))
+	if err != nil {
+		return err
+	}
+	for _, path := range found {
+		st, err := os.Stat(path)
+		if err != nil || time.Since(st.ModTime()) < staleAfter {
+			continue // gone meanwhile, or in use
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// globQuote takes the meaning from the special characters of a path.
+func globQuote(path string) string {
+	return strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[").Replace(path)
 }
 
 func (s *blobStore) close() error { return s.bucket.Close() }
