@@ -222,7 +222,7 @@ func TestFaultsAreTyped(t *testing.T) {
 }
 
 func TestStreamThatGoesSilentIsStalled(t *testing.T) {
-	pic := jpegOf(t)
+	pic := jpegOf(t, image.Pt(64, 48))
 	quit := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "multipart/x-mixed-replace; boundary=frame")
@@ -256,11 +256,11 @@ func TestStreamThatGoesSilentIsStalled(t *testing.T) {
 	}
 }
 
-// jpegOf is a gray JPEG of 64 × 48 pixels.
-func jpegOf(t *testing.T) []byte {
+// jpegOf is a black JPEG.
+func jpegOf(t *testing.T, size image.Point) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := jpeg.Encode(&buf, image.NewRGBA(image.Rect(0, 0, 64, 48)), nil); err != nil {
+	if err := jpeg.Encode(&buf, image.NewRGBA(image.Rectangle{Max: size}), nil); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/droverhq/drover/camera"
 	"github.com/droverhq/drover/camera/ipc"
+	"github.com/droverhq/drover/infer/cage"
 )
 
 // patience is far above what any step takes: it only turns a hang into a
@@ -30,6 +31,7 @@ const asChild = "DROVER_CAMERA_TEST_CHILD"
 
 // The test binary is the child program too: a real process with a real cage.
 func TestMain(m *testing.M) {
+	cage.Main()
 	if os.Getenv(asChild) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
@@ -80,16 +82,25 @@ type parent struct {
 	sealed ipc.Sealed
 }
 
-// spawn starts a child and hears its first words.
+// spawn starts a child without a launcher and hears its first words.
 func spawn(t *testing.T) *parent {
+	t.Helper()
+	cmd, out := command(t)
+	return spawnAs(t, out, func(file *os.File) *exec.Cmd {
+		cmd.ExtraFiles = []*os.File{file}
+		return cmd
+	})
+}
+
+// spawnAs starts the child that prepare makes, given its end of the socket.
+func spawnAs(t *testing.T, out *output, prepare func(*os.File) *exec.Cmd) *parent {
 	t.Helper()
 	conn, file, err := ipc.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parent{t: t, conn: conn, exited: make(chan struct{}), buf: make([]byte, ipc.MaxMessage)}
-	p.cmd, p.out = command(t)
-	p.cmd.ExtraFiles = []*os.File{file}
+	p := &parent{t: t, conn: conn, out: out, exited: make(chan struct{}), buf: make([]byte, ipc.MaxMessage)}
+	p.cmd = prepare(file)
 	err = p.cmd.Start()
 	file.Close()
 	if err != nil {
@@ -120,21 +131,27 @@ func spawn(t *testing.T) *parent {
 func start(t *testing.T, config camera.Config, slotBytes int) *parent {
 	t.Helper()
 	p := spawn(t)
+	p.open(config, slotBytes)
+	return p
+}
+
+// open gives the child a source and a ring.
+func (p *parent) open(config camera.Config, slotBytes int) {
+	p.t.Helper()
 	var err error
 	if p.ring, err = camera.NewRing(4, slotBytes); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	t.Cleanup(func() { p.ring.Close() })
+	p.t.Cleanup(func() { p.ring.Close() })
 	p.send(ipc.KindOpenSource, &ipc.OpenSource{Config: config}, int(p.ring.Fd()))
 	p.expect(ipc.KindMapped, &ipc.Mapped{})
 	if err := camera.SealRing(p.ring); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	if p.reader, err = camera.OpenReader(p.ring); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	t.Cleanup(func() { p.reader.Close() })
-	return p
+	p.t.Cleanup(func() { p.reader.Close() })
 }
 
 type message interface{ Check() error }
