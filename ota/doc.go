@@ -22,9 +22,9 @@
 // # Restarts
 //
 // Before activation, a restart takes up the state where it was; bytes that had
-// arrived are kept. On trial (activate, probation) the device starts with the
-// committed release and then tries again from activate, with the probation
-// counted from nothing, since a power cut is more frequent than a release that
+// arrived are kept. On trial (activate, probation, and commit until the slots
+// have moved) the device starts with the committed release and then tries again
+// from activate, with the probation counted from nothing, since a power cut is more frequent than a release that
 // brings the machine down; the third restart that nobody asked for during one
 // trial ends it by rollback, for then the release is the likely cause. An
 // orderly stop of the program does not count.

@@ -91,9 +91,9 @@ var table = [...]row{
 		Offer: back(wire.ReasonSuperseded), Cancel: back(wire.ReasonSuperseded), Done: to(wire.Commit), Fail: back(""),
 		Deadline: back(wire.ReasonNoFrames), Restart: to(wire.Activate), Exceeded: back(wire.ReasonInterrupted),
 	}},
-	{step: wire.Commit, deadline: 5 * time.Minute, restarts: 5, on: [numInputs]edge{
+	{step: wire.Commit, deadline: 5 * time.Minute, restarts: MaxTrials, trial: true, on: [numInputs]edge{
 		Done: {wire.Idle, wire.Committed, ""}, Fail: back(""),
-		Deadline: back(wire.ReasonDeadline), Restart: to(wire.Commit), Exceeded: back(wire.ReasonInterrupted),
+		Deadline: back(wire.ReasonDeadline), Restart: to(wire.Activate), Exceeded: back(wire.ReasonInterrupted),
 	}},
 	{step: wire.Rollback, deadline: 5 * time.Minute, restarts: 5, on: [numInputs]edge{
 		Done: {wire.Idle, wire.RolledBack, ""}, Fail: {wire.Idle, wire.RolledBack, ""},

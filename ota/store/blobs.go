@@ -119,7 +119,9 @@ func hashFile(f File) (digest string, size int64, err error) {
 // safe for concurrent use. The caller closes it.
 type Part struct {
 	File
-	name string
+	fs    FS
+	name  string
+	named bool // its name is durable
 }
 
 // WriteAt is io.WriterAt with the store's error kinds.
@@ -128,8 +130,19 @@ func (p *Part) WriteAt(data []byte, off int64) (int, error) {
 	return n, wrap("write", p.name, err)
 }
 
-// Sync makes what was written durable.
-func (p *Part) Sync() error { return wrap("sync", p.name, p.File.Sync()) }
+// Sync makes what was written durable, and the first time the name too.
+func (p *Part) Sync() error {
+	if err := p.File.Sync(); err != nil {
+		return wrap("sync", p.name, err)
+	}
+	if !p.named {
+		if err := p.fs.SyncDir(partDir); err != nil {
+			return wrap("sync folder of", p.name, err)
+		}
+		p.named = true
+	}
+	return nil
+}
 
 // Part opens the .part of a blob, with whatever an earlier run left in it.
 func (b *Blobs) Part(digest string) (*Part, error) {
@@ -141,7 +154,7 @@ func (b *Blobs) Part(digest string) (*Part, error) {
 	if err != nil {
 		return nil, wrap("create", name, err)
 	}
-	return &Part{File: f, name: name}, nil
+	return &Part{File: f, fs: b.fs, name: name}, nil
 }
 
 // PartSize is the size of the .part of a blob; 0 when there is none.
@@ -222,7 +235,8 @@ func (b *Blobs) removeBut(named map[string]bool) (n int, first error) {
 			first = wrap("list", dir, err)
 		}
 		for _, name := range names {
-			if named[strings.TrimSuffix(name, partSuffix)] {
+			digest := strings.TrimSuffix(name, partSuffix)
+			if named[digest] && (dir == blobDir || !b.Has(digest)) {
 				continue
 			}
 			if err := b.fs.Remove(dir + "/" + name); err == nil {

@@ -104,7 +104,7 @@ func (s *Store) SaveJournal(entry []byte) error {
 }
 
 // GC removes every blob and every .part that neither a slot nor keep names,
-// and returns how many files went. It goes on past files it cannot remove and
+// and every .part whose blob is here, and returns how many files went. It goes on past files it cannot remove and
 // returns the first error.
 func (s *Store) GC(keep ...string) (int, error) {
 	s.mu.Lock()
