@@ -61,6 +61,13 @@ func (w *World) Clone() *World {
 	return &c
 }
 
+// In is a Clone whose failures belong to t.
+func (w *World) In(t testing.TB) *World {
+	c := w.Clone()
+	c.t = t
+	return c
+}
+
 // Version is the version a role's document says it has.
 func (w *World) Version(role string) int64 { return versionOf(w.t, w.Raw[role]) }
 
@@ -137,10 +144,39 @@ func (w *World) Offer(v Verifier) error {
 	return first
 }
 
+// TrySeal is Seal for documents that may be broken; it says whether it could.
+func (w *World) TrySeal() bool {
+	for _, role := range []string{wire.RoleTargets, wire.RoleModels, wire.RoleRollouts} {
+		if headVersion(w.Raw[role]) == 0 {
+			return false
+		}
+	}
+	w.Seal()
+	return true
+}
+
+// TrySealTimestamp is SealTimestamp for a snapshot that may be broken.
+func (w *World) TrySealTimestamp() bool {
+	if headVersion(w.Raw["snapshot"]) == 0 {
+		return false
+	}
+	w.SealTimestamp()
+	return true
+}
+
 // Resign changes the signed part of any document and signs it with signers
 // alone.
 func Resign(t testing.TB, raw []byte, signers []crypto.Signer, change func(Fields)) []byte {
 	t.Helper()
+	out, err := TryResign(raw, signers, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TryResign is Resign for changes that no document can hold.
+func TryResign(raw []byte, signers []crypto.Signer, change func(Fields)) ([]byte, error) {
 	var doc struct {
 		Signed     Fields           `json:"signed"`
 		Signatures []map[string]any `json:"signatures"`
@@ -148,42 +184,46 @@ func Resign(t testing.TB, raw []byte, signers []crypto.Signer, change func(Field
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	if err := d.Decode(&doc); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if change != nil {
 		change(doc.Signed)
 	}
 	payload, err := cjson.EncodeCanonical(doc.Signed)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	doc.Signatures = []map[string]any{}
 	for _, s := range signers {
+		id, err := keyID(s)
+		if err != nil {
+			return nil, err
+		}
 		sig, err := s.Sign(rand.Reader, payload, crypto.Hash(0))
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
-		doc.Signatures = append(doc.Signatures, map[string]any{"keyid": KeyID(t, s), "sig": hex.EncodeToString(sig)})
+		doc.Signatures = append(doc.Signatures, map[string]any{"keyid": id, "sig": hex.EncodeToString(sig)})
 	}
-	out, err := json.Marshal(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return json.Marshal(doc)
 }
 
 // KeyID is how metadata calls a key.
 func KeyID(t testing.TB, s crypto.Signer) string {
 	t.Helper()
-	k, err := metadata.KeyFromPublicKey(s.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := k.ID()
+	id, err := keyID(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id
+}
+
+func keyID(s crypto.Signer) (string, error) {
+	k, err := metadata.KeyFromPublicKey(s.Public())
+	if err != nil {
+		return "", err
+	}
+	return k.ID()
 }
 
 func versionOf(t testing.TB, raw []byte) int64 {
