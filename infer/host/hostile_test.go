@@ -199,8 +199,12 @@ func TestBreakingOut(t *testing.T) {
 	for _, deed := range []string{"openended", "breakout"} {
 		t.Run(deed, func(t *testing.T) {
 			c, err := provoke(t, hostile(t, deed, secretEnv+"="+secret, listenEnv+"="+port))
-			if c != nil && c.Sealed().Gaps != nil {
-				t.Skipf("this system cannot enforce all: %q", c.Sealed().Gaps)
+			if c != nil {
+				for _, gap := range c.Sealed().Gaps {
+					if !strings.Contains(gap, "not started as root") {
+						t.Skipf("this system cannot enforce all: %q", c.Sealed().Gaps)
+					}
+				}
 			}
 			var d *Death
 			if !errors.As(err, &d) || d.Kind != Exited || d.Code != 0 || !strings.Contains(d.Stderr, "attempts failed") {
