@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/droverhq/drover/camera"
 	"github.com/droverhq/drover/camera/ipc"
 	"github.com/droverhq/drover/infer/host/protocol"
@@ -95,10 +93,4 @@ func (e *engine) send(r *protocol.Result) error {
 }
 
 // now is CLOCK_MONOTONIC in nanoseconds, the clock of Frame.CapturedAt.
-func now() int64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic("internal error: CLOCK_MONOTONIC: " + err.Error())
-	}
-	return t.Nano()
-}
+func now() int64 { return int64(camera.Monotonic()) }

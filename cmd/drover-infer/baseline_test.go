@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/csv"
-	"fmt"
 	"image"
 	_ "image/jpeg"
 	_ "image/png"
@@ -16,6 +15,7 @@ import (
 	"github.com/droverhq/drover/camera"
 	"github.com/droverhq/drover/infer"
 	"github.com/droverhq/drover/infer/host/protocol"
+	"github.com/droverhq/drover/infer/modelfile"
 )
 
 // picture is a labelled picture of a sample set.
@@ -130,12 +130,16 @@ func TestAccuracyOnSamples(t *testing.T) {
 	}
 }
 
-// contractOf asks a child what a model takes and gives.
+// contractOf reads off the file what a model takes and gives.
 func contractOf(t *testing.T, model []byte) infer.Contract {
 	t.Helper()
-	loaded, refused := start(t).load(model, nil, protocol.Runtime{}, 0)
-	if refused != nil {
-		t.Fatal(fmt.Errorf("%s: %s", refused.Kind, refused.Message))
+	m, err := modelfile.Parse(model)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return loaded.Contract
+	c, err := m.Contract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
