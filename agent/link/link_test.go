@@ -15,8 +15,8 @@ import (
 
 	"github.com/droverhq/drover/agent/link"
 	"github.com/droverhq/drover/agent/wire"
-	"github.com/droverhq/drover/cloud/broker/brokertest"
 	"github.com/droverhq/drover/cloud/identity"
+	"github.com/droverhq/drover/test/brokertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -6,8 +6,10 @@ import (
 	"strings"
 
 	"github.com/droverhq/drover/agent/wire"
-	"github.com/droverhq/drover/cloud/identity"
 )
+
+// HubName is the common name of the hub's certificate (identity.HubName).
+const HubName = "hub"
 
 // Action is what a client wants to do with a topic or filter.
 type Action string
@@ -25,7 +27,7 @@ type Identity struct {
 }
 
 // Hub says whether this is the hub.
-func (i Identity) Hub() bool { return i.Name == identity.HubName }
+func (i Identity) Hub() bool { return i.Name == HubName }
 
 // ErrDenied is wrapped by what Authorize returns.
 var ErrDenied = errors.New("broker: not allowed")

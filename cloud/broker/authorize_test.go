@@ -7,12 +7,11 @@ import (
 	"testing"
 
 	"github.com/droverhq/drover/agent/wire"
-	"github.com/droverhq/drover/cloud/identity"
 )
 
 func TestAuthorize(t *testing.T) {
 	cam := Identity{Fleet: "f", Name: "cam-1"}
-	hub := Identity{Fleet: "f", Name: identity.HubName}
+	hub := Identity{Fleet: "f", Name: HubName}
 	w := wire.Topics{Fleet: "f"}
 	own := func(l wire.Leaf) string { return w.Device("cam-1", l) }
 	for _, c := range []struct {

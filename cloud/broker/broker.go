@@ -52,7 +52,7 @@ func (l Limits) filled() Limits {
 type Config struct {
 	Fleet   string
 	Address string      // host:port to listen on; port 0 picks one
-	TLS     *tls.Config // identity.Authority.TLSConfig
+	TLS     *tls.Config // as identity.Authority.TLSConfig gives it
 	// Revoked says whether a certificate (serial number in lower-case
 	// hexadecimal) is revoked. Nil means that TLS alone decides.
 	Revoked func(serial string) bool

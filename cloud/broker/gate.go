@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/droverhq/drover/cloud/identity"
 )
 
 // peer is a connection whose client has proved who it is.
@@ -115,7 +113,7 @@ func (g *gate) greet(ctx context.Context, c net.Conn) (*peer, error) {
 	if len(certs) == 0 {
 		return nil, fmt.Errorf("%w: no client certificate", ErrDenied)
 	}
-	p := &peer{Conn: t, id: Identity{Fleet: g.fleet, Name: certs[0].Subject.CommonName}, serial: identity.Serial(certs[0]), gate: g}
+	p := &peer{Conn: t, id: Identity{Fleet: g.fleet, Name: certs[0].Subject.CommonName}, serial: certs[0].SerialNumber.Text(16), gate: g}
 	if g.revoked != nil && g.revoked(p.serial) {
 		return nil, fmt.Errorf("%w: certificate of %q is revoked", ErrDenied, p.id.Name)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/droverhq/drover/agent/wire"
-	"github.com/droverhq/drover/cloud/identity"
 )
 
 // localQueue is how many messages wait for the hub in this process; with
@@ -80,7 +79,7 @@ func (b *Broker) Subscribe(ctx context.Context, filter string, _ byte, handle fu
 	return ctx.Err()
 }
 
-func (b *Broker) hub() Identity { return Identity{Fleet: b.cfg.Fleet, Name: identity.HubName} }
+func (b *Broker) hub() Identity { return Identity{Fleet: b.cfg.Fleet, Name: HubName} }
 
 func (b *Broker) deliver(ctx context.Context) error {
 	for {

@@ -9,15 +9,17 @@ import (
 	"strings"
 
 	"github.com/droverhq/drover/agent/wire"
-	"github.com/droverhq/drover/cloud/identity"
 )
 
 // MosquittoOptions say where mosquitto listens and finds its files.
 type MosquittoOptions struct {
 	Fleet   string
-	Address string         // host:port
-	Files   identity.Files // absolute paths
+	Address string // host:port
+	Files   Files  // absolute paths
 }
+
+// Files are what mosquitto reads; the conversion of identity.Files.
+type Files struct{ CA, Certificate, Key, CRL string }
 
 // MosquittoConfig writes mosquitto.conf and mosquitto.acl into dir, for
 // mosquitto 2.0 and later, and returns the path of mosquitto.conf.
@@ -109,7 +111,7 @@ func mosquittoACL(fleet string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Topic permissions of the drover fleet %q, written by drover. Default: nothing.\n", fleet)
 	b.WriteString("# The shard (+) is not checked here; hubs refuse a wrong one.\n\n")
-	fmt.Fprintf(&b, "user %s\ntopic readwrite %s#\n\n", identity.HubName, base)
+	fmt.Fprintf(&b, "user %s\ntopic readwrite %s#\n\n", HubName, base)
 	for _, l := range []wire.Leaf{wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet} {
 		fmt.Fprintf(&b, "pattern write %s%s\n", own, l)
 	}

@@ -11,8 +11,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/droverhq/drover/agent/wire"
-	"github.com/droverhq/drover/cloud/broker/brokertest"
+	"github.com/droverhq/drover/cloud/broker"
 	"github.com/droverhq/drover/cloud/identity"
+	"github.com/droverhq/drover/test/brokertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -294,6 +295,12 @@ func TestTopicPermissions(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestOneNameForTheHub(t *testing.T) {
+	if broker.HubName != identity.HubName {
+		t.Errorf("the broker takes %q for the hub, certificates name %q", broker.HubName, identity.HubName)
+	}
 }
 
 func TestSysTopics(t *testing.T) {

@@ -183,7 +183,7 @@ func Mosquitto(t testing.TB, f *Fleet, addr string) Server {
 		t.Skip("mosquitto is not installed")
 	}
 	dir := t.TempDir()
-	conf, err := broker.MosquittoConfig(dir, broker.MosquittoOptions{Fleet: FleetName, Address: addr, Files: f.Authority.Files()})
+	conf, err := broker.MosquittoConfig(dir, broker.MosquittoOptions{Fleet: FleetName, Address: addr, Files: broker.Files(f.Authority.Files())})
 	if err != nil {
 		t.Fatal(err)
 	}
