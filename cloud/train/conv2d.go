@@ -66,12 +66,11 @@ func (l *Conv2D) NewPass(batch int, leaf bool) Pass {
 func (l *Conv2D) window() int { return l.in.Channels * l.kernel * l.kernel }
 
 type convPass struct {
-	l         *Conv2D
-	cols      []float32 // unrolled input of each picture, kept for Backward
-	y         []float32
-	dcol, dx  []float32
-	dw, db    []float32
-	gradsOnce [2][]float32
+	l        *Conv2D
+	cols     []float32 // unrolled input of each picture, kept for Backward
+	y        []float32
+	dcol, dx []float32
+	dw, db   []float32
 }
 
 func (p *convPass) Forward(x []float32, n int) []float32 {
@@ -114,10 +113,7 @@ func (p *convPass) Backward(dy []float32, n int) []float32 {
 	return p.dx[:n*in]
 }
 
-func (p *convPass) Grads() [][]float32 {
-	p.gradsOnce = [2][]float32{p.dw, p.db}
-	return p.gradsOnce[:]
-}
+func (p *convPass) Grads() [][]float32 { return [][]float32{p.dw, p.db} }
 
 // sum adds in four chains, which do not wait for each other.
 func sum(v []float32) float32 {

@@ -39,10 +39,9 @@ func (l *Dense) NewPass(batch int, leaf bool) Pass {
 }
 
 type densePass struct {
-	l         *Dense
-	x, y, dx  []float32
-	dw, db    []float32
-	gradsOnce [2][]float32
+	l        *Dense
+	x, y, dx []float32
+	dw, db   []float32
 }
 
 func (p *densePass) Forward(x []float32, n int) []float32 {
@@ -71,7 +70,4 @@ func (p *densePass) Backward(dy []float32, n int) []float32 {
 	return dx.v
 }
 
-func (p *densePass) Grads() [][]float32 {
-	p.gradsOnce = [2][]float32{p.dw, p.db}
-	return p.gradsOnce[:]
-}
+func (p *densePass) Grads() [][]float32 { return [][]float32{p.dw, p.db} }

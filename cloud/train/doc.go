@@ -6,7 +6,8 @@
 // change during a step; a Pass of a layer holds the activations and gradients
 // of one shard of a batch. A batch is cut into a fixed number of shards, which
 // run in parallel; their gradients are added in shard order. So the same seed,
-// data and spec give the same bytes on any number of cores.
+// data and spec give the same bytes on any number of cores of one kind of
+// processor.
 //
 // The trainer sees pictures as the real values of the model's input, prepared
 // by the device's own code; how they were prepared is recorded in the model

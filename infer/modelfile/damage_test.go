@@ -193,3 +193,68 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) { _ = inspect(t, b) })
 }
+
+func TestStringTensorsAreChecked(t *testing.T) {
+	words := func(v ...int32) []byte { return int32s(v...) }
+	for name, c := range map[string]struct {
+		data []byte
+		good bool
+	}{
+		"two strings":        {append(words(2, 16, 18, 19), "abc"...), true},
+		"none":               {words(0, 8), true},
+		"offset beyond":      {append(words(2, 16, 18, 20), "abc"...), false},
+		"falling offsets":    {append(words(2, 16, 15, 19), "abc"...), false},
+		"offset in the head": {append(words(1, 4, 13), "a"...), false},
+		"too many":           {words(1000, 8), false},
+		"negative":           {words(-1, 8), false},
+		"short":              {words(0), false},
+	} {
+		b := modelfile.NewBuilder("")
+		x := b.Tensor(modelfile.TensorDef{Name: "x", Shape: []int{1, 2, 2, 1}, Type: modelfile.Uint8})
+		b.Tensor(modelfile.TensorDef{Name: "s", Shape: []int{len(c.data)}, Type: modelfile.Bool, Data: c.data})
+		b.IO([]int{x}, []int{x})
+		file, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The writer writes no strings: find the one byte of the type.
+		at := -1
+		for i, v := range file {
+			if v != byte(modelfile.Bool) {
+				continue
+			}
+			y := bytes.Clone(file)
+			y[i] = byte(modelfile.Float16)
+			if _, err := modelfile.Parse(y); errors.Is(err, modelfile.ErrCorrupt) && bytes.Contains([]byte(err.Error()), []byte("tensor 1 ")) {
+				at = i
+			}
+		}
+		if at < 0 {
+			t.Fatal("type of the tensor not found")
+		}
+		file[at] = byte(modelfile.String)
+		if err := inspect(t, file); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLabelsWithoutTheirArchive(t *testing.T) {
+	b := small(t)
+	at := bytes.Index(b, []byte("PK\x03\x04"))
+	if at < 0 {
+		t.Fatal("no archive")
+	}
+	swapped := bytes.ReplaceAll(b, []byte("labels.txt"), []byte("lebals.txt"))
+	copy(swapped[:at], b[:at]) // the metadata still names the old one
+	for name, c := range map[string][]byte{"cut off": b[:at], "cut within": b[:len(b)-10], "other file": swapped} {
+		m, err := modelfile.Parse(c)
+		if err != nil {
+			t.Errorf("%s: the model itself is whole, yet %v", name, err)
+			continue
+		}
+		if l, err := m.Labels(); !errors.Is(err, modelfile.ErrCorrupt) {
+			t.Errorf("%s: labels %q, %v", name, l, err)
+		}
+	}
+}

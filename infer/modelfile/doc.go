@@ -11,8 +11,11 @@
 //
 // Parse stands between bytes from outside and the C library, which follows
 // every offset without looking: what Parse accepts has all tables, vectors and
-// strings that the library reads inside the file, in all subgraphs. It says
-// nothing about whether the library has the operators or likes their shapes.
+// strings that the library reads inside the file, in all subgraphs, and no
+// index beyond its list. It says nothing about whether the library has the
+// operators or likes their shapes, and it does not look into the options of
+// custom operators or the indices of sparse tensors: that is one reason why a
+// model runs only in a caged child.
 //
 // Builder writes such files; the same calls give the same bytes.
 //

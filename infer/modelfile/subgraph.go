@@ -1,6 +1,9 @@
 package modelfile
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // subgraph reads and checks one subgraph of a model whose buffers and operator
 // codes are already known.
@@ -109,6 +112,30 @@ func (g *subgraph) checkTensor(r *reader, t Tensor, index int) {
 	if len(data) > 0 && t.Type.Size() > 0 && !t.Sparse && len(data) != n {
 		r.fail(ErrCorrupt, "tensor %d of shape %v needs %d bytes, its buffer has %d", index, t.Shape, n, len(data))
 	}
+	if t.Type == String && len(data) > 0 && !validStrings(data) {
+		r.fail(ErrCorrupt, "tensor %d holds no list of strings", index)
+	}
+}
+
+// validStrings checks the runtime's packed strings: their number n, n + 1
+// rising offsets from the start, the last one being the length, and the text.
+func validStrings(b []byte) bool {
+	if len(b) < 8 {
+		return false
+	}
+	n := int(int32(binary.LittleEndian.Uint32(b)))
+	if n < 0 || n > len(b)/4-2 {
+		return false
+	}
+	last := 4 * (n + 2)
+	for i := range n + 1 {
+		off := int(binary.LittleEndian.Uint32(b[4+4*i:]))
+		if off < last || off > len(b) {
+			return false
+		}
+		last = off
+	}
+	return true
 }
 
 func readQuant(t table) Quant {
