@@ -15,7 +15,7 @@ type Score struct {
 
 // Scores dequantizes the raw bytes of the output tensor into dst and applies
 // the activation. dst must hold Contract.Classes() values and is returned; it
-// allocates nothing. Non-finite float outputs become 0, so that a broken model
+// allocates nothing. Non-finite outputs become 0, so that a broken model
 // yields low confidence instead of poisoning statistics.
 func (s *Spec) Scores(raw []byte, dst []float32) ([]float32, error) {
 	out := s.Contract.Output
@@ -27,11 +27,7 @@ func (s *Spec) Scores(raw []byte, dst []float32) ([]float32, error) {
 	switch out.DType {
 	case Float32:
 		for i := range dst {
-			v := math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-			if v != v || v > math.MaxFloat32 || v < -math.MaxFloat32 {
-				v = 0
-			}
-			dst[i] = v
+			dst[i] = finite(math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:])))
 		}
 	default:
 		stride := 1 // elements that share one channel's parameters
@@ -50,23 +46,30 @@ func (s *Spec) Scores(raw []byte, dst []float32) ([]float32, error) {
 			if len(out.Quant.Scales) > 1 {
 				c = i / stride % len(out.Quant.Scales)
 			}
-			dst[i] = out.Quant.Scales[c] * float32(q-out.Quant.ZeroPoints[c])
+			dst[i] = finite(out.Quant.Scales[c] * (float32(q) - float32(out.Quant.ZeroPoints[c])))
 		}
 	}
 	if s.Postprocess.Activation == Softmax {
-		softmax(dst, float32(s.Postprocess.Temperature))
+		softmax(dst, s.Postprocess.Temperature)
 	}
 	return dst, nil
 }
 
-func softmax(v []float32, temperature float32) {
+func finite(v float32) float32 {
+	if v != v || v > math.MaxFloat32 || v < -math.MaxFloat32 {
+		return 0
+	}
+	return v
+}
+
+func softmax(v []float32, temperature float64) {
 	top := v[0]
 	for _, x := range v {
 		top = max(top, x)
 	}
 	var sum float64
 	for i, x := range v {
-		e := math.Exp(float64((x - top) / temperature))
+		e := math.Exp((float64(x) - float64(top)) / temperature)
 		v[i] = float32(e)
 		sum += e
 	}

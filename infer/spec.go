@@ -140,7 +140,7 @@ func (s *Spec) Check() error {
 	if o.Activation != Identity && o.Activation != Softmax {
 		return fmt.Errorf("%w: unknown activation %q (none or softmax)", ErrContract, o.Activation)
 	}
-	if !(o.Temperature > 0) || o.TopK < 1 || !(o.Threshold >= 0 && o.Threshold <= 1) {
+	if !(o.Temperature > 0) || math.IsInf(o.Temperature, 0) || o.TopK < 1 || !(o.Threshold >= 0 && o.Threshold <= 1) {
 		return fmt.Errorf("%w: postprocess temperature %v, top_k %d, threshold %v", ErrContract, o.Temperature, o.TopK, o.Threshold)
 	}
 	return nil
