@@ -76,6 +76,7 @@ func look(src camera.Source) (string, error) {
 		}
 	}
 	info := capture.Info()
+	newPace(src, &info) // for the rate at which it would be replayed
 	rate := "frame rate unknown"
 	switch {
 	case src.Live() && n > 1 && f.CapturedAt > first:

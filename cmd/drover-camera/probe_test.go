@@ -13,7 +13,7 @@ func TestProbe(t *testing.T) {
 		code int
 		say  string
 	}{
-		{"folder://" + pictures(t, 3, 40, 30) + "?rate=20", exitOK, ": 40×30 bgr8, frame rate unknown, 3 frames read, backend folder"},
+		{"folder://" + pictures(t, 3, 40, 30) + "?rate=20", exitOK, ": 40×30 bgr8, 20.0 fps, 3 frames read, backend folder"},
 		{"folder:///nothing/here", exitFault, "/nothing/here: no such file or directory"},
 		{"ftp://u:geheim@host/", exitFault, "unknown scheme"},
 	} {
