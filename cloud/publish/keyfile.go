@@ -105,12 +105,18 @@ func seal(key ed25519.PrivateKey, p Protection) ([]byte, error) {
 		}
 		return plain, nil
 	}
-	to, err := age.NewScryptRecipient(p.Passphrase)
+	return Seal(plain, p.Passphrase, p.WorkFactor)
+}
+
+// Seal encrypts bytes with a passphrase, in the armoured age format. workFactor
+// is log2 of scrypt's cost; 0 means 18.
+func Seal(plain []byte, passphrase string, workFactor int) ([]byte, error) {
+	to, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrPassphrase, err)
 	}
-	if p.WorkFactor > 0 {
-		to.SetWorkFactor(p.WorkFactor)
+	if workFactor > 0 {
+		to.SetWorkFactor(workFactor)
 	}
 	var out bytes.Buffer
 	text := armor.NewWriter(&out)

@@ -1,0 +1,223 @@
+package cloud
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/cloud/publish"
+	"github.com/droverhq/drover/cloud/registry"
+	"github.com/droverhq/drover/cloud/rollout"
+)
+
+const (
+	publishEvery  = 250 * time.Millisecond // how often the hub looks for what others wrote
+	renewEvery    = time.Minute            // how often it looks for what expires
+	leaseName     = "publisher"
+	leaseFor      = 15 * time.Second
+	keepOldTrust  = 3 // versions of a role that stay retained, for devices that are just reading
+	keepTimestamp = 100
+)
+
+// publisher keeps what the broker retains in step with the registry. Of several
+// hubs only the one with the lease signs.
+type publisher struct {
+	hub    *Hub
+	keys   publish.Keys
+	holder string
+	seen   int64 // change counter of the last round
+	renew  time.Time
+	last   *publish.Publication
+	out    map[string]int64 // role → newest version on the broker
+}
+
+func newPublisher(h *Hub) (*publisher, error) {
+	p := &publisher{hub: h, keys: publish.Keys{}, holder: rand.Text(), seen: -1, out: map[string]int64{}}
+	for _, role := range publish.Roles() {
+		if !publish.Online(role) {
+			continue
+		}
+		keys, err := h.fleet.keys.Load(role, "")
+		if err != nil {
+			return nil, err
+		}
+		p.keys[role] = keys
+	}
+	return p, nil
+}
+
+// run publishes until ctx ends.
+func (p *publisher) run(ctx context.Context) error {
+	tick := time.NewTicker(publishEvery)
+	defer tick.Stop()
+	for {
+		again := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.hub.bus.connected:
+			again = true // the broker may have forgotten everything
+		case <-tick.C:
+		}
+		err := p.round(ctx, again)
+		switch {
+		case err == nil, ctx.Err() != nil:
+		case errors.Is(err, registry.ErrLeaseHeld):
+			p.seen = -1
+		default:
+			p.seen = -1 // try again
+			p.hub.problem("publish", err)
+		}
+	}
+}
+
+// round signs what is to be signed and sends what the broker lacks.
+func (p *publisher) round(ctx context.Context, again bool) error {
+	reg := p.hub.fleet.Registry
+	n, err := reg.ChangeCounter(ctx, registry.AreaMetadata, registry.AreaRollouts, registry.AreaReleases)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if n == p.seen && !again && now.Before(p.renew) {
+		return nil
+	}
+	lease, err := reg.AcquireLease(ctx, leaseName, p.holder, leaseFor)
+	if err != nil {
+		return err
+	}
+	if p.last, err = p.sign(ctx, repo{reg, &lease}, now); err != nil {
+		return err
+	}
+	if err := p.send(ctx, again); err != nil {
+		return err
+	}
+	// What this round wrote itself is no news for the next one.
+	if n, err = reg.ChangeCounter(ctx, registry.AreaMetadata, registry.AreaRollouts, registry.AreaReleases); err == nil {
+		p.seen = n
+	}
+	p.renew = now.Add(renewEvery)
+	p.hub.problem("publish", nil)
+	if _, err := reg.PruneMetadata(ctx, "timestamp", keepTimestamp); err != nil {
+		return err
+	}
+	return err
+}
+
+// sign brings plans, snapshot and timestamp up to date.
+func (p *publisher) sign(ctx context.Context, r repo, now time.Time) (*publish.Publication, error) {
+	want, err := openPlans(ctx, p.hub.fleet.Registry)
+	if err != nil {
+		return nil, err
+	}
+	have, err := publish.Plans(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.EqualFunc(want, have, func(a, b wire.Plan) bool { return string(wire.Encode(a)) == string(wire.Encode(b)) }) {
+		if err := publish.SetPlans(ctx, r, p.keys[wire.RoleRollouts], want, now); err != nil {
+			return nil, err
+		}
+	}
+	current, err := publish.Published(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range []string{wire.RoleRoot, wire.RoleTargets, wire.RoleModels, wire.RoleRollouts} {
+		_, v, err := r.Latest(ctx, role)
+		if err != nil {
+			return nil, err
+		}
+		if v != current.Versions[role] {
+			return publish.Publish(ctx, r, p.keys["snapshot"], p.keys["timestamp"], now)
+		}
+	}
+	renewed, err := publish.Renew(ctx, r, p.keys, now)
+	if renewed != nil || err != nil {
+		return renewed, err
+	}
+	return current, nil
+}
+
+// send puts on the broker what it lacks: first what current names, then
+// current, then it clears what nobody needs any more.
+func (p *publisher) send(ctx context.Context, again bool) error {
+	topics := wire.Topics{Fleet: p.hub.fleet.Settings.Fleet}
+	for _, m := range p.last.Retained {
+		if !again && m.Version <= p.out[m.Role] {
+			continue
+		}
+		if err := p.hub.bus.publish(ctx, topics.TrustRole(m.Role, m.Version), m.Raw, 1, true); err != nil {
+			return err
+		}
+	}
+	if again || p.last.Versions["timestamp"] != p.out["timestamp"] {
+		if err := p.hub.bus.publish(ctx, topics.TrustCurrent(), p.last.Current, 1, true); err != nil {
+			return err
+		}
+	}
+	for _, role := range []string{wire.RoleTargets, wire.RoleModels, wire.RoleRollouts} {
+		for v := max(1, p.out[role]-keepOldTrust); v <= p.last.Versions[role]-keepOldTrust; v++ {
+			if err := p.hub.bus.publish(ctx, topics.TrustRole(role, v), nil, 1, true); err != nil {
+				return err
+			}
+		}
+	}
+	for role, v := range p.last.Versions {
+		p.out[role] = v
+	}
+	return nil
+}
+
+// stored is how a rollout stands in the registry.
+type stored struct {
+	Plan     rollout.Plan     `json:"plan"`
+	Progress rollout.Progress `json:"progress"`
+}
+
+func decodeRollout(ro registry.Rollout) (stored, error) {
+	var s stored
+	if err := json.Unmarshal(ro.Plan, &s); err != nil {
+		return s, fmt.Errorf("cloud: rollout %s in the registry: %w", ro.ID, err)
+	}
+	return s, s.Plan.Check()
+}
+
+// openPlans are the plans devices are to see, by serial. Of those that are done
+// only the newest stays, for devices that come later.
+func openPlans(ctx context.Context, reg *registry.Registry) ([]wire.Plan, error) {
+	all, err := reg.Rollouts(ctx, string(rollout.Running), string(rollout.Done))
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.Plan
+	var done *wire.Plan
+	for _, ro := range all {
+		s, err := decodeRollout(ro)
+		if err != nil {
+			return nil, err
+		}
+		signed := s.Plan.Signed(s.Progress.Wave)
+		if s.Progress.State == rollout.Running {
+			out = append(out, signed)
+		} else if done == nil || signed.Serial > done.Serial {
+			done = &signed
+		}
+	}
+	if done != nil {
+		out = append(out, *done)
+	}
+	slices.SortFunc(out, func(a, b wire.Plan) int { return int(a.Serial - b.Serial) })
+	return out, nil
+}
+
+// signers loads the owner's keys of a role.
+func (f *Fleet) signers(role, passphrase string) ([]crypto.Signer, error) {
+	return f.keys.Load(role, passphrase)
+}
