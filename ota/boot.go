@@ -125,7 +125,7 @@ func (u *Updater) saveSlots(s store.Slots) {
 
 // found keeps what New noticed for Run to tell.
 func (u *Updater) found(release, msg string) {
-	u.boot = append(u.boot, wire.Event{Kind: wire.EventStart, Release: release, Reason: wire.ReasonInternal, Message: msg})
+	u.boot = append(u.boot, wire.Event{Kind: wire.EventStart, Release: release, Reason: wire.ReasonInternal, Message: clip(msg)})
 }
 
 // adopt makes the release in the active slot the one Active names, after a

@@ -157,15 +157,23 @@ func (u *Updater) log(ev wire.Event) {
 		"outcome", ev.Outcome, "reason", ev.Reason, "message", ev.Message)
 }
 
-// finish tidies up after an update.
+// finish ends what belongs to one update.
 func (u *Updater) finish(t *Target) {
 	u.order = nil
 	u.budget.Store(nil)
 	u.done.Store(0)
 	u.size.Store(0)
 	u.postpone(t)
-	if r, ok := u.state.Refusal(t); ok && !r.ForGood() && r.Reason == wire.ReasonFetch {
-		return // what has arrived serves the next try
+	u.tidy()
+}
+
+// tidy removes what nothing names, between updates. After a fetch that will be
+// tried again what has arrived stays.
+func (u *Updater) tidy() {
+	if n := len(u.state.Refusals); n > 0 {
+		if r := u.state.Refusals[n-1]; r.Reason == wire.ReasonFetch && !r.ForGood() && u.state.Last.Release == r.Release {
+			return
+		}
 	}
 	if _, err := u.cfg.Store.GC(); err != nil {
 		u.cfg.Logger.Warn("ota: some files could not be removed", "err", err)

@@ -2,6 +2,7 @@ package ota
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
 	"github.com/droverhq/drover/agent/wire"
@@ -10,6 +11,9 @@ import (
 
 // edgeTPUOp is the custom operator of models compiled for the Edge TPU.
 const edgeTPUOp = "edgetpu-custom-op"
+
+// maxRuntime bounds what a Prober may choose, in bytes of JSON.
+const maxRuntime = 16 << 10
 
 // doCheck reads the model without running it.
 func (u *Updater) doCheck(_ context.Context, t task) (Input, error) {
@@ -63,7 +67,10 @@ func (u *Updater) doProbe(ctx context.Context, t task) (Input, error) {
 	u.cfg.Logger.Info("ota: probed", "release", c.Release.Path, "variant", c.Variant.Name, "cases", rep.Cases,
 		"p99", rep.LatencyP99, "memory", rep.MemoryBytes, "runtime", string(rep.Runtime))
 	if rep.Runtime == nil {
-		rep.Runtime = []byte("null")
+		rep.Runtime = json.RawMessage("null")
+	}
+	if !json.Valid(rep.Runtime) || len(rep.Runtime) > maxRuntime {
+		return Input{}, refusef(wire.ReasonInternal, "the probe chose a runtime that cannot be stored: %.80q", rep.Runtime)
 	}
 	return Input{Kind: Done, Runtime: rep.Runtime}, nil
 }
@@ -117,7 +124,7 @@ func (u *Updater) doCommit(ctx context.Context, t task) (Input, error) {
 	if slots.Candidate == nil || slots.Candidate.Manifest != c.Release.Digest {
 		return Input{}, refusef(wire.ReasonInternal, "the candidate slot does not hold %s", c.Release.Path)
 	}
-	if err := u.cfg.Store.SaveSlots(store.Slots{Active: slots.Candidate, Previous: slots.Active}); err != nil {
+	if err := u.cfg.Store.SaveSlots(store.Slots{Active: slots.Candidate, Previous: slotFor(slots, t.active)}); err != nil {
 		return Input{}, err
 	}
 	if err := u.cfg.Activator.Commit(ctx, c); err != nil {
@@ -125,6 +132,16 @@ func (u *Updater) doCommit(ctx context.Context, t task) (Input, error) {
 	}
 	u.raise(c.Manifest.Epoch)
 	return Input{Kind: Done}, nil
+}
+
+// slotFor finds the slot of the release that ran until now; nil when none did.
+func slotFor(slots store.Slots, active *Candidate) *store.Release {
+	for _, r := range []*store.Release{slots.Active, slots.Previous} {
+		if r != nil && active != nil && r.Manifest == active.Release.Digest {
+			return r
+		}
+	}
+	return nil
 }
 
 // raise lifts the anchor to the epoch of a committed release.

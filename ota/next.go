@@ -2,6 +2,7 @@ package ota
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/droverhq/drover/agent/wire"
 )
@@ -44,6 +45,7 @@ func Next(s State, in Input) (State, []Action) {
 		panic("internal error: ota: no state " + string(s.Step))
 	}
 	n := s
+	in.Message = clip(in.Message)
 	if in.Kind == Restart {
 		if in.Kind = n.countRestart(r); in.Kind == Exceeded {
 			in.Message = ""
@@ -162,6 +164,18 @@ func orInternal(r wire.Reason) wire.Reason {
 		return wire.ReasonInternal
 	}
 	return r
+}
+
+// maxMessage bounds what a message may take of the journal and of an event:
+// part of it may come from the network.
+const maxMessage = 500
+
+// clip shortens a message to maxMessage bytes of valid UTF-8.
+func clip(msg string) string {
+	if len(msg) > maxMessage {
+		msg = msg[:maxMessage-len("…")] + "…"
+	}
+	return strings.ToValidUTF8(msg, "")
 }
 
 // message is a text for a person, never empty for what went wrong.

@@ -157,6 +157,7 @@ func (u *Updater) Run(ctx context.Context) error {
 func (u *Updater) resume(ctx context.Context) {
 	u.refresh()
 	if u.state.Step == wire.Idle {
+		u.tidy() // the end of the last update may have been cut short
 		u.consider(ctx)
 		return
 	}
@@ -222,9 +223,10 @@ func (u *Updater) complain(err error) {
 		return
 	}
 	r := asRefusal(err)
-	if r.Message == u.said {
+	msg := clip(r.Message)
+	if msg == u.said {
 		return
 	}
-	u.said = r.Message
-	u.cfg.OnEvent(wire.Event{Kind: wire.EventTrust, Reason: r.Reason, Message: r.Message})
+	u.said = msg
+	u.cfg.OnEvent(wire.Event{Kind: wire.EventTrust, Reason: r.Reason, Message: msg})
 }
