@@ -17,6 +17,7 @@ type mailbox struct {
 	mu      sync.Mutex
 	current []byte
 	roles   []roleOffer
+	labels  map[string]string // nil: unchanged
 	dropped uint64
 }
 
@@ -63,6 +64,21 @@ func (m *mailbox) putRole(o roleOffer) {
 	}
 	m.mu.Unlock()
 	m.signal()
+}
+
+func (m *mailbox) putLabels(labels map[string]string) {
+	m.mu.Lock()
+	m.labels = labels
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *mailbox) takeLabels() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.labels
+	m.labels = nil
+	return l
 }
 
 func (m *mailbox) take() (current []byte, roles []roleOffer) {

@@ -3,6 +3,7 @@ package ota
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,16 @@ func (u *Updater) OfferRole(role string, version int64, raw []byte) {
 // OfferChunk hands over a payload of a blob topic. It never blocks.
 func (u *Updater) OfferChunk(digest string, chunk int, data []byte) {
 	u.cfg.Fetcher.Deliver(digest, chunk, data)
+}
+
+// SetLabels changes the labels by which plans select this device. It never
+// blocks.
+func (u *Updater) SetLabels(labels map[string]string) {
+	l := maps.Clone(labels)
+	if l == nil {
+		l = map[string]string{}
+	}
+	u.mail.putLabels(l)
 }
 
 // Active is the release to run, whose files were found whole by New; ok is
@@ -200,6 +211,9 @@ func (u *Updater) shutdown() {
 
 // drain takes the metadata that came.
 func (u *Updater) drain(ctx context.Context) {
+	if l := u.mail.takeLabels(); l != nil {
+		u.cfg.Labels = l
+	}
 	current, roles := u.mail.take()
 	for _, r := range roles {
 		u.complain(u.cfg.Trust.OfferRole(r.role, r.version, r.raw))

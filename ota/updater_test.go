@@ -15,6 +15,7 @@ import (
 	"github.com/droverhq/drover/infer"
 	"github.com/droverhq/drover/ota"
 	"github.com/droverhq/drover/ota/internal/disk"
+	"github.com/droverhq/drover/test/repo"
 )
 
 // steps are the states an update went through, as its events tell.
@@ -412,6 +413,51 @@ func TestForgedMetadataIsToldOnceAndHasNoEffect(t *testing.T) {
 			t.Errorf("%v", h)
 		}
 		d.mustRun(v1)
+		d.stop()
+	})
+}
+
+func TestAFleetRollbackNeedsNoBytes(t *testing.T) {
+	c := newCloud(t)
+	base := installed(t, c)
+	forth, back := c.plan(c.release(t, 2, nil)), c.plan(v1)
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, c, base(), &machine{})
+		d.offer(forth)
+		d.settle()
+		d.mustRun(v2)
+		d.silence(true)
+		bytes := d.FetchStats().Bytes
+		d.offer(back)
+		if s := d.settle(); s.Outcome != wire.Committed || s.Release != v1 || d.FetchStats().Bytes != bytes {
+			t.Errorf("%+v, %d bytes", s, d.FetchStats().Bytes-bytes)
+		}
+		d.mustRun(v1)
+		d.stop()
+	})
+}
+
+func TestLabelsSelect(t *testing.T) {
+	c := newCloud(t)
+	base := installed(t, c)
+	path := c.release(t, 2, nil)
+	p := repo.Plan("by-label", 9, path)
+	p.Selector = wire.Selector{Labels: map[string]string{"site": "north"}}
+	c.SetPlans(p)
+	c.Pass(time.Minute)
+	w := c.Publish()
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, c, base(), &machine{})
+		d.SetLabels(map[string]string{"site": "south"})
+		d.offer(w)
+		d.settle()
+		d.mustRun(v1)
+		d.SetLabels(map[string]string{"site": "north"})
+		synctest.Wait()
+		if s := d.settle(); s.Release != v2 || s.Plan != "by-label" {
+			t.Errorf("%+v", s)
+		}
+		d.mustRun(v2)
 		d.stop()
 	})
 }
