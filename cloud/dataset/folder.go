@@ -30,7 +30,11 @@ func OpenWith(dir string, o Options) (*Set, error) {
 		}
 	}
 	if len(b.set.Classes) == 0 {
-		return nil, fmt.Errorf("dataset: open %s: %w: it has no folders; wanted one folder of pictures per class, or name a CSV file", dir, ErrLayout)
+		hint := "or the name of a CSV file"
+		if tables, _ := filepath.Glob(filepath.Join(dir, "*.csv")); len(tables) > 0 { // a bad pattern only costs the better hint
+			hint = "or did you mean " + tables[0] + "?"
+		}
+		return nil, fmt.Errorf("dataset: open %s: %w: it has no folders; wanted one folder of pictures per class, %s", dir, ErrLayout, hint)
 	}
 	sortClasses(b.set.Classes)
 	for class, name := range b.set.Classes {

@@ -3,8 +3,7 @@
 // A Set is an ordered list of samples, each a picture with a class. It comes
 // from a folder per class (Open), from a table of files and labels (OpenCSV), or
 // from the IDX files that MNIST made usual (OpenIDX); OpenAny tells them apart.
-// Opening looks at the head
-// of every picture only; Sample.Load decodes it.
+// Opening looks at the head of every picture only; Sample.Load decodes it.
 //
 // A set is named by its content: Digest depends on the bytes of the pictures and
 // their labels, not on file names, order or place. It is what a model's lineage

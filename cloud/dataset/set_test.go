@@ -117,6 +117,8 @@ func TestFolderRefusals(t *testing.T) {
 	refused(t, err, os.ErrNotExist, "none")
 	_, err = Open(tree(t, map[string][]byte{"a.png": dot(t, 1)}))
 	refused(t, err, ErrLayout, "one folder of pictures per class")
+	_, err = Open(tree(t, map[string][]byte{"a.png": dot(t, 1), "list.csv": nil}))
+	refused(t, err, ErrLayout, "did you mean", "list.csv?")
 	_, err = Open(tree(t, map[string][]byte{"a/a.png": dot(t, 1), "b/readme": nil}))
 	refused(t, err, ErrEmpty, `class "b"`, "remove the folder")
 
