@@ -61,12 +61,12 @@ func Preset(name string) (Spec, error) {
 	switch name {
 	case "quick":
 		return Spec{Network: NetworkLeNet, Filters: []int{8, 16}, Kernel: 3, Hidden: []int{64},
-			Epochs: 1, PerEpoch: 30000, Batch: 32, Optimizer: OptimizerAdam, LearningRate: 0.003,
+			Epochs: 2, Batch: 32, Optimizer: OptimizerAdam, LearningRate: 0.005,
 			Schedule: ScheduleCosine, Warmup: 0.05, Calibration: 512, Seed: 1}, nil
 	case "good":
-		return Spec{Network: NetworkLeNet, Filters: []int{16, 32}, Kernel: 3, Hidden: []int{96},
-			Epochs: 2, Batch: 64, Optimizer: OptimizerAdam, LearningRate: 0.003,
-			Schedule: ScheduleCosine, Warmup: 0.05, WeightDecay: 0.01, Augment: Augment{Flip: true}, Calibration: 512, Seed: 1}, nil
+		return Spec{Network: NetworkLeNet, Filters: []int{8, 24}, Kernel: 3, Hidden: []int{64},
+			Epochs: 4, Batch: 32, Optimizer: OptimizerAdam, LearningRate: 0.005, WeightDecay: 0.05,
+			Schedule: ScheduleCosine, Warmup: 0.05, Calibration: 512, Seed: 1}, nil
 	}
 	return Spec{}, fmt.Errorf("%w: unknown preset %q (quick or good)", ErrSpec, name)
 }
