@@ -54,14 +54,8 @@ func launch(arg string) error {
 	if err != nil {
 		return err
 	}
-	if err := closeRest(3 + p.Files); err != nil {
-		note("descriptors of the parent could not be closed: %v", err)
-	}
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {
-		note("the OOM killer will not prefer this process: %v", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("no_new_privs: %w", err)
+	if err := shed(p, note); err != nil {
+		return err
 	}
 	// Landlock comes before the change of uid: its rules name paths that the
 	// new uid need not reach.
@@ -114,6 +108,20 @@ func execDescriptor(fd int, argv, env []string) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
 		uintptr(unsafe.Pointer(&argp[0])), uintptr(unsafe.Pointer(&envp[0])), unix.AT_EMPTY_PATH, 0)
 	return errno
+}
+
+// shed gives up what needs no privilege to give up.
+func shed(p plan, note func(string, ...any)) error {
+	if err := closeRest(3 + p.Files); err != nil {
+		note("descriptors of the parent could not be closed: %v", err)
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {
+		note("the OOM killer will not prefer this process: %v", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	return nil
 }
 
 // closeRest makes every descriptor from first on close at exec. What the
