@@ -151,7 +151,7 @@ func TestFullDisk(t *testing.T) {
 				d.silence(s == wire.Fetch)
 				if s == wire.Fetch { // the manifest must be there
 					d.silence(false)
-					delete(c.blobs, wire.NewBlobRef(modelBytes(2)).Digest)
+					c.put(wire.NewBlobRef(modelBytes(2)).Digest, nil)
 				}
 				d.offer(w)
 				if got := d.Status().State; got != s {

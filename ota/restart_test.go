@@ -202,14 +202,14 @@ func TestAFetchGoesOnWhereItWas(t *testing.T) {
 	w := c.plan(c.release(t, 2, nil))
 	ref := wire.NewBlobRef(modelBytes(2))
 	synctest.Test(t, func(t *testing.T) {
-		full := c.blobs[ref.Digest]
-		c.blobs[ref.Digest] = full[:2*wire.ChunkSize]
+		full := c.get(ref.Digest)
+		c.put(ref.Digest, full[:2*wire.ChunkSize])
 		m := &machine{}
 		d := reach(t, c, base(), w, m, wire.Fetch)
 		time.Sleep(3 * time.Second) // a pause ends: what came is synced
 		synctest.Wait()
 		next := d.kill(disk.Lost)
-		c.blobs[ref.Digest] = full
+		c.put(ref.Digest, full)
 		d = start(t, c, next, m)
 		if s := d.settle(); s.Outcome != wire.Committed {
 			t.Errorf("%+v", s)

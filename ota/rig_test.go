@@ -28,8 +28,10 @@ const roomy = 1 << 30
 // cloud is a fleet with its blobs.
 type cloud struct {
 	*repo.Fleet
-	blobs  map[string][]byte
 	serial int64
+
+	mu    sync.Mutex
+	blobs map[string][]byte
 }
 
 func newCloud(t *testing.T) *cloud {
@@ -39,8 +41,21 @@ func newCloud(t *testing.T) *cloud {
 
 func (c *cloud) blob(b []byte) wire.BlobRef {
 	ref := wire.NewBlobRef(b)
-	c.blobs[ref.Digest] = b
+	c.put(ref.Digest, b)
 	return ref
+}
+
+// put makes b the answer to whoever asks for a digest; nil: no answer.
+func (c *cloud) put(digest string, b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blobs[digest] = b
+}
+
+func (c *cloud) get(digest string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blobs[digest]
 }
 
 // modelBytes are what inspect takes for a model.
@@ -237,7 +252,7 @@ func (d *device) Request(ctx context.Context, blob string, first int, want []byt
 	if mute {
 		return nil
 	}
-	b := d.cloud.blobs[blob]
+	b := d.cloud.get(blob)
 	for _, i := range (&wire.Get{First: first, Want: want}).Chunks() {
 		lo := min(len(b), i*wire.ChunkSize)
 		d.OfferChunk(blob, i, b[lo:min(len(b), lo+wire.ChunkSize)])

@@ -106,12 +106,12 @@ func TestRefusals(t *testing.T) {
 		{name: "lacks a capability", change: func(m *wire.Manifest) { m.Requires = []string{"magic"} }, want: wire.ReasonRequires, in: wire.Verify, forGood: true},
 		{name: "no variant fits", change: func(m *wire.Manifest) { m.Variants[0].Requires = []string{"edgetpu"} }, want: wire.ReasonRequires, in: wire.Verify, forGood: true},
 		{name: "epoch too low", machine: &machine{least: 1}, change: func(m *wire.Manifest) { m.Epoch = 0 }, want: wire.ReasonEpoch, in: wire.Verify, forGood: true},
-		{name: "model does not come", spoil: func(c *cloud) { delete(c.blobs, wire.NewBlobRef(modelBytes(2)).Digest) }, want: wire.ReasonFetch, in: wire.Fetch},
-		{name: "model is exchanged", spoil: func(c *cloud) { c.blobs[wire.NewBlobRef(modelBytes(2)).Digest] = modelBytes(7) }, want: wire.ReasonFetch, in: wire.Fetch},
+		{name: "model does not come", spoil: func(c *cloud) { c.put(wire.NewBlobRef(modelBytes(2)).Digest, nil) }, want: wire.ReasonFetch, in: wire.Fetch},
+		{name: "model is exchanged", spoil: func(c *cloud) { c.put(wire.NewBlobRef(modelBytes(2)).Digest, modelBytes(7)) }, want: wire.ReasonFetch, in: wire.Fetch},
 		{name: "data budget", change: func(m *wire.Manifest) { m.Budget.DataBytes = 100_000 }, then: v2, want: wire.ReasonFetch, in: wire.Fetch},
 		{name: "no space", disk: 4<<20 + 300_000, want: wire.ReasonSpace, in: wire.Fetch},
 		{name: "chunks right, whole wrong", change: func(m *wire.Manifest) { m.Variants[0].Model.Digest = strings.Repeat("0", 64) },
-			spoil: func(c *cloud) { c.blobs[strings.Repeat("0", 64)] = modelBytes(2) }, want: wire.ReasonDigest, in: wire.Assemble, forGood: true},
+			spoil: func(c *cloud) { c.put(strings.Repeat("0", 64), modelBytes(2)) }, want: wire.ReasonDigest, in: wire.Assemble, forGood: true},
 		{name: "golden inputs unreadable", change: func(m *wire.Manifest) { m.Variants[0].Golden = wire.NewBlobRef([]byte("x")) },
 			spoil: func(c *cloud) { c.blob([]byte("x")) }, want: wire.ReasonMalformed, in: wire.Check, forGood: true},
 		{name: "no model", change: func(m *wire.Manifest) { m.Variants[0].Model = wire.NewBlobRef([]byte("rubbish")) },
@@ -276,7 +276,7 @@ func TestANewerPlanSupersedesAFetch(t *testing.T) {
 	base := installed(t, c)
 	slow := c.plan(c.release(t, 2, nil))
 	newer := c.plan(c.release(t, 3, nil))
-	delete(c.blobs, wire.NewBlobRef(modelBytes(2)).Digest) // it would take long
+	c.put(wire.NewBlobRef(modelBytes(2)).Digest, nil) // it would take long
 	synctest.Test(t, func(t *testing.T) {
 		d := start(t, c, base(), &machine{})
 		d.offer(slow)
