@@ -89,7 +89,7 @@ const (
 	farewell          = 750 * time.Millisecond
 
 	reliableItems, reliableBytes = 256, 8 << 20
-	lossyItems, lossyBytes       = 128, 8 << 20
+	lossyItems, lossyBytes       = 192, 12 << 20 // a window of wire.Get and half
 )
 
 // Stats count since the start.

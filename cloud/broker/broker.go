@@ -28,8 +28,11 @@ type Limits struct {
 	Clients    int           // open connections; 4096
 	Handshakes int           // unfinished TLS handshakes; 128
 	Handshake  time.Duration // for the handshake, and again for the first packet; 10 s
-	Pending    int           // messages a client has not read; 512, at most 64 MiB
-	Inflight   int           // messages a client has not acknowledged; 1024
+	// PendingBytes is what a client may leave unread before its session is
+	// ended; from three quarters on, chunks of blobs are dropped. 16 MiB.
+	PendingBytes int
+	Pending      int // messages on their way into that buffer; 2048
+	Inflight     int // messages a client has not acknowledged; 1024
 }
 
 func (l Limits) filled() Limits {
@@ -40,7 +43,8 @@ func (l Limits) filled() Limits {
 	}
 	or(&l.Clients, 4096)
 	or(&l.Handshakes, 128)
-	or(&l.Pending, 512)
+	or(&l.PendingBytes, 16<<20)
+	or(&l.Pending, 2048)
 	or(&l.Inflight, 1024)
 	if l.Handshake <= 0 {
 		l.Handshake = 10 * time.Second

@@ -10,23 +10,6 @@ import (
 	"time"
 )
 
-// peer is a connection whose client has proved who it is.
-type peer struct {
-	*tls.Conn
-	id     Identity
-	serial string
-	gate   *gate
-	once   sync.Once
-}
-
-// Close ends the connection at once. A TLS farewell could wait for a client
-// that does not read.
-func (p *peer) Close() error {
-	err := p.NetConn().Close()
-	p.once.Do(func() { p.gate.forget(p) })
-	return err
-}
-
 // gate is the listener that the server gets. It finishes the TLS handshake,
 // with a deadline and in bounded number, before the server sees a connection:
 // the server itself would wait for ever for a first packet, and knows no
@@ -47,6 +30,8 @@ type gate struct {
 	peers map[*peer]bool
 	done  chan struct{}
 	once  sync.Once
+
+	writers sync.WaitGroup
 }
 
 func newGate(inner net.Listener, c Config, stats *counters) *gate {
@@ -56,10 +41,11 @@ func newGate(inner net.Listener, c Config, stats *counters) *gate {
 	}
 }
 
-// run accepts until the gate is closed, and returns when the last handshake is
-// over.
+// run accepts until the gate is closed, and returns when the last handshake and
+// the last connection are over.
 func (g *gate) run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	defer g.writers.Wait()
 	defer wg.Wait()
 	slots := make(chan struct{}, g.limits.Handshakes)
 	for {
@@ -97,7 +83,7 @@ func (g *gate) admit(ctx context.Context, c net.Conn) {
 	select {
 	case g.ready <- p:
 	case <-g.done:
-		_ = p.Close()
+		p.kill()
 	}
 }
 
@@ -113,7 +99,7 @@ func (g *gate) greet(ctx context.Context, c net.Conn) (*peer, error) {
 	if len(certs) == 0 {
 		return nil, fmt.Errorf("%w: no client certificate", ErrDenied)
 	}
-	p := &peer{Conn: t, id: Identity{Fleet: g.fleet, Name: certs[0].Subject.CommonName}, serial: certs[0].SerialNumber.Text(16), gate: g}
+	p := newPeer(t, g, Identity{Fleet: g.fleet, Name: certs[0].Subject.CommonName}, certs[0].SerialNumber.Text(16))
 	if g.revoked != nil && g.revoked(p.serial) {
 		return nil, fmt.Errorf("%w: certificate of %q is revoked", ErrDenied, p.id.Name)
 	}
@@ -122,9 +108,18 @@ func (g *gate) greet(ctx context.Context, c net.Conn) (*peer, error) {
 	if len(g.peers) >= g.limits.Clients {
 		return nil, fmt.Errorf("%w: %d connections are open", ErrDenied, len(g.peers))
 	}
-	g.peers[p] = true
+	select {
+	case <-g.done:
+		return nil, net.ErrClosed
+	default:
+	}
 	// The same deadline holds for the first packet; the server sets others.
-	return p, t.SetDeadline(time.Now().Add(g.limits.Handshake))
+	if err := t.SetReadDeadline(time.Now().Add(g.limits.Handshake)); err != nil {
+		return nil, err
+	}
+	g.peers[p] = true
+	g.writers.Go(p.write)
+	return p, nil
 }
 
 func (g *gate) forget(p *peer) {
@@ -144,7 +139,7 @@ func (g *gate) end(match func(*peer) bool) int {
 	}
 	g.mu.Unlock()
 	for _, p := range gone {
-		_ = p.Close()
+		p.kill()
 	}
 	return len(gone)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/droverhq/drover/agent/wire"
@@ -27,6 +28,9 @@ func MosquittoConfig(dir string, o MosquittoOptions) (string, error) {
 	host, port, err := net.SplitHostPort(o.Address)
 	if err != nil {
 		return "", fmt.Errorf("broker: mosquitto configuration: %w", err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strings.ContainsAny(host, " \t\r\n#") {
+		return "", fmt.Errorf("broker: mosquitto configuration: address %q", o.Address)
 	}
 	if !wire.ValidName(o.Fleet) {
 		return "", fmt.Errorf("broker: mosquitto configuration: fleet %q is no fleet name", o.Fleet)

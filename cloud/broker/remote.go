@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/droverhq/drover/agent/wire"
+)
+
+// ErrNotConnected is returned while there is no session with the broker.
+var ErrNotConnected = errors.New("broker: not connected")
+
+// ErrRefused is returned when the broker refuses a subscription.
+var ErrRefused = errors.New("broker: subscription refused")
+
+const (
+	remoteBytes   = 64 << 20 // of messages that wait for a handler
+	remoteRetry   = 2 * time.Second
+	remoteTimeout = 10 * time.Second
+)
+
+// RemoteConfig is what the hub needs to use an external broker.
+type RemoteConfig struct {
+	Address     string // host:port
+	Fleet       string
+	Certificate tls.Certificate // the hub's
+	CA          *x509.CertPool
+	// OnUp is called whenever a session has begun and subscriptions stand. A
+	// broker may have forgotten retained messages: publish them again. It may
+	// publish and wait. May be nil.
+	OnUp func(ctx context.Context)
+	Log  *slog.Logger
+}
+
+// Remote is the hub's session with an external broker. It has the methods of
+// Broker that a hub uses. It is safe for concurrent use.
+//
+// The session outlives connections: the broker keeps what devices publish with
+// QoS 1 while the hub is away, within the broker's own bounds. A message is
+// acknowledged after its handler has returned, so that a hub that is killed
+// gets it again, and that the broker's window (20 with the generated mosquitto
+// configuration) bounds what waits here.
+type Remote struct {
+	cfg    RemoteConfig
+	client mqtt.Client
+	up     chan struct{} // cap 1
+	wake   chan struct{} // cap 1
+
+	overflows atomic.Int64
+
+	mu    sync.Mutex
+	subs  []remoteSub
+	queue []mqtt.Message
+	bytes int
+}
+
+type remoteSub struct {
+	filter string
+	qos    byte
+	handle func(topic string, payload []byte)
+}
+
+// NewRemote makes a Remote; Run connects it.
+func NewRemote(c RemoteConfig) (*Remote, error) {
+	host, _, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("broker: address %q: %w", c.Address, err)
+	}
+	if !wire.ValidName(c.Fleet) || c.CA == nil || c.Log == nil || len(c.Certificate.Certificate) == 0 {
+		return nil, errors.New("broker: remote needs fleet, certificate, CA and logger")
+	}
+	r := &Remote{cfg: c, up: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+	cert := c.Certificate
+	o := mqtt.NewClientOptions().AddBroker("tls://" + c.Address).
+		SetClientID(HubName).SetProtocolVersion(4).SetCleanSession(false).
+		SetAutoReconnect(true).SetMaxReconnectInterval(15 * remoteRetry).
+		SetConnectRetry(true).SetConnectRetryInterval(remoteRetry).
+		SetConnectTimeout(remoteTimeout).SetWriteTimeout(remoteTimeout).SetKeepAlive(30 * time.Second).
+		SetOrderMatters(true).SetAutoAckDisabled(true).
+		SetTLSConfig(&tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: c.CA, ServerName: host,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil },
+		}).
+		SetDefaultPublishHandler(r.receive).
+		SetOnConnectHandler(func(mqtt.Client) { notify(r.up) }).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
+			c.Log.Warn("session with the broker lost", "broker", c.Address, "error", err)
+		})
+	r.client = mqtt.NewClient(o)
+	return r, nil
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Connected says whether there is a session now.
+func (r *Remote) Connected() bool { return r.client.IsConnectionOpen() }
+
+// Overflows counts messages that were not taken, nor acknowledged, because too
+// many waited: the broker sends them again with the next connection.
+func (r *Remote) Overflows() int64 { return r.overflows.Load() }
+
+// Run keeps the session until ctx is done, and then returns nil. It may be
+// called once.
+func (r *Remote) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	r.client.Connect() // tries for ever; its end is Disconnect
+	wg.Go(func() { r.deliver(ctx) })
+	for ctx.Err() == nil {
+		select {
+		case <-r.up:
+			if err := r.begin(ctx); err != nil {
+				r.cfg.Log.Error("session with the broker", "broker", r.cfg.Address, "error", err)
+			}
+		case <-ctx.Done():
+		}
+	}
+	wg.Wait()
+	r.client.Disconnect(250)
+	return nil
+}
+
+func (r *Remote) begin(ctx context.Context) error {
+	r.mu.Lock()
+	subs := slices.Clone(r.subs)
+	r.mu.Unlock()
+	for _, s := range subs {
+		if err := r.subscribe(ctx, s); err != nil {
+			return err
+		}
+	}
+	r.cfg.Log.Info("session with the broker", "broker", r.cfg.Address)
+	if r.cfg.OnUp != nil {
+		r.cfg.OnUp(ctx)
+	}
+	return nil
+}
+
+// Publish publishes and waits until the broker has acknowledged.
+func (r *Remote) Publish(ctx context.Context, topic string, payload []byte, qos byte, retained bool) error {
+	if err := Authorize(Identity{Fleet: r.cfg.Fleet, Name: HubName}, Write, topic); err != nil {
+		return err
+	}
+	if len(payload) > wire.MaxMessage {
+		return fmt.Errorf("broker: publish %s: %w: %d bytes, allowed %d", topic, wire.ErrTooLarge, len(payload), wire.MaxMessage)
+	}
+	if !r.Connected() {
+		return ErrNotConnected
+	}
+	if err := wait(ctx, r.client.Publish(topic, min(qos, 1), retained, payload)); err != nil {
+		return fmt.Errorf("broker: publish %s: %w", topic, err)
+	}
+	return nil
+}
+
+// Subscribe calls handle for every message that matches filter, in this
+// connection and all later ones, on one goroutine of Run. handle may publish
+// and wait.
+func (r *Remote) Subscribe(ctx context.Context, filter string, qos byte, handle func(topic string, payload []byte)) error {
+	if err := Authorize(Identity{Fleet: r.cfg.Fleet, Name: HubName}, Read, filter); err != nil {
+		return err
+	}
+	s := remoteSub{filter: filter, qos: min(qos, 1), handle: handle}
+	r.mu.Lock()
+	r.subs = append(r.subs, s)
+	r.mu.Unlock()
+	if !r.Connected() {
+		return nil
+	}
+	return r.subscribe(ctx, s)
+}
+
+func (r *Remote) subscribe(ctx context.Context, s remoteSub) error {
+	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
+	defer cancel()
+	t := r.client.Subscribe(s.filter, s.qos, nil)
+	if err := wait(ctx, t); err != nil {
+		return fmt.Errorf("broker: subscribe %s: %w", s.filter, err)
+	}
+	if st, ok := t.(*mqtt.SubscribeToken); ok && st.Result()[s.filter] > 2 {
+		return fmt.Errorf("%w: %s", ErrRefused, s.filter)
+	}
+	return nil
+}
+
+func wait(ctx context.Context, t mqtt.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// receive is called by the MQTT client and must not block.
+func (r *Remote) receive(_ mqtt.Client, m mqtt.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bytes+len(m.Payload()) > remoteBytes {
+		r.overflows.Add(1)
+		return
+	}
+	r.queue = append(r.queue, m)
+	r.bytes += len(m.Payload())
+	notify(r.wake)
+}
+
+func (r *Remote) take() (m mqtt.Message, to []remoteSub) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) == 0 {
+		return nil, nil
+	}
+	m = r.queue[0]
+	r.queue[0] = nil
+	r.queue = r.queue[1:]
+	r.bytes -= len(m.Payload())
+	for _, s := range r.subs {
+		if matches(s.filter, m.Topic()) {
+			to = append(to, s)
+		}
+	}
+	return m, to
+}
+
+func (r *Remote) deliver(ctx context.Context) {
+	for ctx.Err() == nil {
+		m, to := r.take()
+		if m == nil {
+			select {
+			case <-r.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		for _, s := range to {
+			s.handle(m.Topic(), m.Payload())
+		}
+		m.Ack()
+	}
+}
