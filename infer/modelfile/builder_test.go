@@ -191,6 +191,9 @@ func TestBuilderRefuses(t *testing.T) {
 			b.Metadata(modelfile.Metadata{Labels: []string{strings.Repeat("x", infer.MaxLabelBytes+1)}})
 		},
 		"mean without std": func(b *modelfile.Builder) { b.Metadata(modelfile.Metadata{Mean: []float32{1}}) },
+		"stride 0": func(b *modelfile.Builder) {
+			b.Operator(modelfile.MaxPool2D, modelfile.Pool2DOptions{StrideW: 1, FilterH: 2, FilterW: 2}, []int{0}, []int{0})
+		},
 		"operator on a tensor that is not there": func(b *modelfile.Builder) {
 			b.Operator(modelfile.Softmax, modelfile.SoftmaxOptions{Beta: 1}, []int{0}, []int{9})
 		},
@@ -201,6 +204,15 @@ func TestBuilderRefuses(t *testing.T) {
 		change(b)
 		if _, err := b.Bytes(); !errors.Is(err, modelfile.ErrBuild) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOpNames(t *testing.T) {
+	for op, want := range map[modelfile.Op]string{modelfile.Add: "ADD", modelfile.Softmax: "SOFTMAX", modelfile.Custom: "CUSTOM",
+		modelfile.Mean: "MEAN", modelfile.Quantize: "QUANTIZE", 127: "PLACEHOLDER_FOR_GREATER_OP_CODES", 150: "GELU", 151: "OP_151", -1: "OP_-1"} {
+		if got := op.String(); got != want {
+			t.Errorf("operator %d is %s, wanted %s", int(op), got, want)
 		}
 	}
 }

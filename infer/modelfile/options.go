@@ -2,14 +2,16 @@ package modelfile
 
 // optionFields describes, by number of the BuiltinOptions union, the fields of
 // each options table that the C library may read: b one byte, i four, l eight
-// (absent or inside the table), v a vector of four-byte elements, s a string.
+// (absent or inside the table), v a vector of four-byte elements, s a string;
+// p and q are four bytes whose value must be positive, because kernels divide
+// by it, and which is 0 or 1 where absent.
 // Numbers beyond the list are unknown to TFLite 2.9, which does not read them.
 var optionFields = [...]string{
-	1:   "biibiib",  // Conv2D
-	2:   "biiibii",  // DepthwiseConv2D
+	1:   "bppbqqb",  // Conv2D
+	2:   "bppibqq",  // DepthwiseConv2D
 	3:   "ivv",      // ConcatEmbeddings
 	4:   "b",        // LSHProjection
-	5:   "biiiib",   // Pool2D
+	5:   "bppppb",   // Pool2D
 	6:   "ibb",      // SVDF
 	7:   "bb",       // RNN
 	8:   "bbbbb",    // FullyConnected
@@ -36,7 +38,7 @@ var optionFields = [...]string{
 	35:  "i",        // Split
 	37:  "bb",       // Cast
 	40:  "b",        // ArgMax
-	49:  "biibb",    // TransposeConv
+	49:  "bppbb",    // TransposeConv
 	50:  "b",        // SparseToDense
 	55:  "b",        // Shape
 	57:  "b",        // ArgMin
@@ -59,7 +61,7 @@ var optionFields = [...]string{
 	101: "bbb",      // BatchMatMul
 	102: "bb",       // Cumsum
 	103: "i",        // CallOnce
-	106: "biiibiii", // Conv3D
+	106: "bpppbqqq", // Conv3D
 	107: "ibb",      // Hashtable
 	111: "ss",       // VarHandle
 	114: "ll",       // Random
@@ -80,6 +82,10 @@ func readOptions(op table) {
 			t.byte(slot, 0)
 		case 'i':
 			t.i32(slot, 0)
+		case 'p', 'q':
+			if v := t.i32(slot, int(f-'p')); t.r.err == nil && v < 1 {
+				t.r.fail(ErrCorrupt, "stride, dilation or window size is %d", v)
+			}
 		case 'l':
 			t.u64(slot)
 		case 'v':
