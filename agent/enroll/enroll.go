@@ -66,7 +66,7 @@ func Enroll(ctx context.Context, dir, token, device string, key crypto.Signer) (
 	if !wire.ValidName(device) {
 		return Identity{}, fmt.Errorf("%w: %q", ErrName, device)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: device}}, key)
+	csr, err := certificateRequest(device, key)
 	if err != nil {
 		return Identity{}, fmt.Errorf("enroll: certificate request: %w", err)
 	}
@@ -83,6 +83,10 @@ func Enroll(ctx context.Context, dir, token, device string, key crypto.Signer) (
 		return Identity{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	return id, id.Save(dir)
+}
+
+func certificateRequest(device string, key crypto.Signer) ([]byte, error) {
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: device}}, key)
 }
 
 func checkAnswer(t wire.Token, r *wire.EnrollResponse, id Identity, key crypto.PublicKey) error {

@@ -3,8 +3,11 @@ package broker
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/droverhq/drover/agent/wire"
 )
@@ -127,5 +130,30 @@ func TestPayloadsAreNotLogged(t *testing.T) {
 	log.Warn("error processing packet", "client", "cam-1", "pk", "SECRET")
 	if s := b.String(); strings.Contains(s, "SECRET") || !strings.Contains(s, "cam-1") || !strings.Contains(s, "level=INFO") {
 		t.Errorf("logged %s", s)
+	}
+}
+
+func TestWithoutChunks(t *testing.T) {
+	packet := func(topic string, qos byte, n int) []byte {
+		pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, TopicName: topic, Payload: make([]byte, n), ProtocolVersion: 4, PacketID: 7}
+		var b bytes.Buffer
+		if err := pk.PublishEncode(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	w := wire.Topics{Fleet: "f"}
+	chunk, trust, small := packet(w.BlobChunk("ab", 3), 0, wire.ChunkSize), packet(w.TrustCurrent(), 1, 500), packet(w.TrustCurrent(), 0, 3)
+	in := slices.Concat(chunk, trust, chunk, small, chunk)
+	rest, n := withoutChunks(in)
+	if n != 3 || !bytes.Equal(rest, slices.Concat(trust, small)) {
+		t.Errorf("%d dropped, %d bytes left", n, len(rest))
+	}
+	cut := in[:len(in)-5]
+	if rest, n := withoutChunks(cut); n != 2 || len(rest) != len(cut)-2*len(chunk) {
+		t.Errorf("cut off: %d dropped, %d bytes left", n, len(rest))
+	}
+	if rest, n := withoutChunks([]byte{0x30}); n != 0 || len(rest) != 1 {
+		t.Error("one byte was not passed on")
 	}
 }

@@ -84,10 +84,6 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if write {
 		action = Write
 	}
-	if p, ok := cl.Net.Conn.(*peer); ok && !write && isChunk(topic) && p.busy() {
-		h.stats.dropped.Add(1) // not denied: there is no other place to ask for it
-		return false
-	}
 	if err := Authorize(who(cl), action, topic); err != nil {
 		h.stats.denied.Add(1)
 		h.log.Warn("denied", "client", cl.ID, "action", string(action), "topic", topic)
@@ -122,10 +118,8 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, packets.ErrRejectPacket
 }
 
-// isChunk says whether a topic, not a filter, carries a chunk of a blob.
-func isChunk(topic string) bool {
-	return strings.Contains(topic, "/blob/") && !strings.ContainsAny(topic, "+#")
-}
+// isChunk says whether a topic carries a chunk of a blob.
+func isChunk(topic string) bool { return strings.Contains(topic, "/blob/") }
 
 // OnPublishDropped implements mqtt.Hook. The client's queue is full.
 func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {

@@ -235,6 +235,36 @@ func TestSlowConsumer(t *testing.T) {
 	}
 }
 
+// Chunks of blobs are dropped for a device that does not read; its session goes
+// on, for it asks again for what it still needs.
+func TestChunksAreDropped(t *testing.T) {
+	f := brokertest.NewFleet(t)
+	srv := brokertest.Embedded(t, f, brokertest.FreeAddr(t)).(*brokertest.EmbeddedServer)
+	srv.Start(t)
+	c := device(t, f, srv.Addr(), self)
+	if ok, err := c.Subscribe(topics.BlobAll(digest)); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	chunk := make([]byte, wire.ChunkSize)
+	for i := 0; srv.Broker.Stats().Dropped == 0; i++ {
+		if i > 20_000 {
+			t.Fatal("nothing is dropped")
+		}
+		if err := srv.Broker.Publish(t.Context(), topics.BlobChunk(digest, i%100), chunk, 0, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := srv.Broker.Publish(t.Context(), topics.Device(self, wire.LeafCommand), nil, 1, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ping(); err != nil {
+		t.Errorf("the session has ended: %v", err)
+	}
+	if s := srv.Broker.Stats(); s.Slow != 0 || s.Denied != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Whoever connects and says nothing is let go, in TLS and after it.
 func TestSilentConnections(t *testing.T) {
 	f := brokertest.NewFleet(t)

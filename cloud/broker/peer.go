@@ -2,6 +2,7 @@ package broker
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"net"
 	"sync"
@@ -43,12 +44,19 @@ func newPeer(c *tls.Conn, g *gate, id Identity, serial string) *peer {
 	return &peer{Conn: c, id: id, serial: serial, gate: g, limit: g.limits.PendingBytes, wake: make(chan struct{}, 1), dead: make(chan struct{})}
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. b is one packet or several, all whole. From three
+// quarters of the limit on, chunks of blobs are left out.
 func (p *peer) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return 0, net.ErrClosed
+	}
+	all := len(b)
+	if p.size+len(b) > p.limit/4*3 {
+		var n int
+		b, n = withoutChunks(b)
+		p.gate.stats.dropped.Add(int64(n))
 	}
 	if p.size+len(b) > p.limit {
 		p.closed = true
@@ -57,17 +65,39 @@ func (p *peer) Write(b []byte) (int, error) {
 		p.kill()
 		return 0, errSlow
 	}
+	if len(b) == 0 {
+		return all, nil
+	}
 	p.buf = append(p.buf, append([]byte(nil), b...))
 	p.size += len(b)
 	notify(p.wake)
-	return len(b), nil
+	return all, nil
 }
 
-// busy says whether so much waits that what may be dropped should be.
-func (p *peer) busy() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.size > p.limit/4*3
+// withoutChunks leaves out the packets that carry a chunk of a blob with QoS 0,
+// and counts them.
+func withoutChunks(b []byte) (rest []byte, dropped int) {
+	for len(b) > 0 {
+		length, n := binary.Uvarint(b[1:]) // MQTT's lengths are of this form
+		end := 1 + n + int(length)
+		if n <= 0 || end > len(b) {
+			return append(rest, b...), dropped // not of this server's making
+		}
+		body := b[1+n : end]
+		chunk := false
+		if b[0]&0xf6 == 0x30 && len(body) >= 2 { // PUBLISH, QoS 0
+			if t := int(binary.BigEndian.Uint16(body)); 2+t <= len(body) {
+				chunk = isChunk(string(body[2 : 2+t]))
+			}
+		}
+		if chunk {
+			dropped++
+		} else {
+			rest = append(rest, b[:end]...)
+		}
+		b = b[end:]
+	}
+	return rest, dropped
 }
 
 func (p *peer) next() (b []byte, closed bool) {
