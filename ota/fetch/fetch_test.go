@@ -367,3 +367,52 @@ func TestOneFetchAtATime(t *testing.T) {
 		}
 	})
 }
+
+// slowLink carries one chunk at a time, in the order asked for.
+type slowLink struct {
+	queue chan int
+	asked int
+}
+
+func (l *slowLink) Request(_ context.Context, _ string, first int, want []byte) error {
+	for _, c := range (&wire.Get{First: first, Want: want}).Chunks() {
+		l.asked++
+		l.queue <- c
+	}
+	return nil
+}
+
+func TestASlowLinkIsNotAskedTwice(t *testing.T) {
+	for _, perChunk := range []time.Duration{100 * time.Millisecond, 3 * time.Second, 8 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			blob := randomBlob(100 * wire.ChunkSize)
+			ref := wire.NewBlobRef(blob)
+			l := &slowLink{queue: make(chan int, 1000)}
+			f := New(Config{Source: l})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				for {
+					select {
+					case c := <-l.queue:
+						time.Sleep(perChunk)
+						f.Deliver(ref.Digest, c, blob[c*wire.ChunkSize:(c+1)*wire.ChunkSize])
+					case <-ctx.Done():
+						return
+					}
+				}
+			}()
+			part := &memPart{}
+			if err := f.Fetch(ctx, ref, part, nil, nil); err != nil || !bytes.Equal(part.b, blob) {
+				t.Errorf("%v per chunk: %v", perChunk, err)
+			}
+			if l.asked > 150 { // the link's pace has to be learnt
+				t.Errorf("%v per chunk: asked for %d chunks of 100", perChunk, l.asked)
+			}
+			t.Logf("%v per chunk: asked for %d chunks of 100", perChunk, l.asked)
+			cancel()
+			<-ended
+		})
+	}
+}

@@ -21,6 +21,10 @@ type job struct {
 	left  int   // chunks missing
 	done  int64 // bytes here
 	dirty int   // chunks written since the last sync
+	// slow is about the longest time that a chunk took lately. On a slow link
+	// a short pause would ask again for what is already on its way.
+	slow time.Duration
+	last time.Time // when the last chunk came, or the first was asked for
 }
 
 // verifiable says whether chunks can be checked one by one.
@@ -75,7 +79,8 @@ func (j *job) mark(i, n int) {
 
 // run asks for window after window until nothing is missing.
 func (j *job) run(ctx context.Context) error {
-	pause, silent := j.f.cfg.Pause, 0
+	pause, silent := j.pause(), 0
+	j.last = time.Now()
 	for j.left > 0 {
 		if err := j.budget.check(); err != nil {
 			return err
@@ -98,10 +103,15 @@ func (j *job) run(ctx context.Context) error {
 		if j.left == before {
 			pause, silent = min(2*pause, j.f.cfg.MaxPause), silent+1
 		} else {
-			pause, silent = j.f.cfg.Pause, 0
+			pause, silent = j.pause(), 0
 		}
 	}
 	return j.sync()
+}
+
+// pause is how long to wait for the next chunk of a source that answers.
+func (j *job) pause() time.Duration {
+	return min(max(j.f.cfg.Pause, 3*j.slow), j.f.cfg.MaxPause)
 }
 
 // window chooses up to Window missing chunks, from the first missing one on.
@@ -136,12 +146,14 @@ func (j *job) collect(ctx context.Context, asked []int, pause time.Duration) err
 		case <-ctx.Done():
 			return ctx.Err()
 		case c := <-j.f.in:
-			fresh, err := j.take(c)
+			alive, err := j.take(c)
 			if err != nil {
 				return err
 			}
-			if fresh {
-				timer.Reset(pause)
+			if alive {
+				j.slow = max(time.Since(j.last), j.slow*7/8)
+				j.last = time.Now()
+				timer.Reset(max(pause, j.pause()))
 			}
 		case <-timer.C:
 			return j.sync()
@@ -161,8 +173,9 @@ func (j *job) collect(ctx context.Context, asked []int, pause time.Duration) err
 	}
 }
 
-// take writes a chunk that is right and missing.
-func (j *job) take(c chunk) (fresh bool, err error) {
+// take writes a chunk that is right and missing. A right one that is here
+// already also shows that the source is alive and the link busy.
+func (j *job) take(c chunk) (alive bool, err error) {
 	s := &j.f.stats
 	switch {
 	case c.digest != j.ref.Digest:
@@ -171,6 +184,7 @@ func (j *job) take(c chunk) (fresh bool, err error) {
 		s.corrupt.Add(1)
 	case j.have[c.index]:
 		s.duplicate.Add(1)
+		return j.accept(c.index, c.data), nil
 	case !j.accept(c.index, c.data):
 		s.corrupt.Add(1)
 	default:
