@@ -65,8 +65,10 @@ const mosquittoConf = `# mosquitto configuration for the drover fleet %q, writte
 #   - that sessions are clean: one that is not is bounded below.
 #   - that a device gives a last will only on its topic online: the ACL holds
 #     it to topics that it may write anyway.
-#   - that a session ends when its certificate is revoked: it ends at the next
-#     restart of mosquitto, which also reads the revocation list anew.
+#   - that a session ends when its certificate is revoked: mosquitto reads the
+#     revocation list at SIGHUP, and lets sessions that are open go on; a
+#     restart ends them.
+#   - that the shard in a device's topic is the device's: hubs refuse others.
 
 per_listener_settings false
 %s

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -336,16 +337,16 @@ func TestRevoked(t *testing.T) {
 		if err := f.Authority.Revoke(s.serial); err != nil {
 			t.Fatal(err)
 		}
-		if e, ok := srv.(*brokertest.EmbeddedServer); ok {
-			if e.Broker.CheckRevoked(); c.Ping() == nil {
-				t.Error("the session outlives the revocation")
-			}
-		} else {
-			srv.Stop(t) // mosquitto reads the list when it starts
-			srv.Start(t)
+		srv.Reload(t)
+		// mosquitto cannot enforce this: it reads the list anew, but open
+		// sessions go on.
+		if srv.Kind() == "embedded" && c.Ping() == nil {
+			t.Error("the session outlives the revocation")
 		}
-		if connects(s, &s.cert) {
-			t.Error("a revoked certificate connects")
+		for end := time.Now().Add(patience); connects(s, &s.cert); {
+			if time.Now().After(end) {
+				t.Fatal("a revoked certificate connects")
+			}
 		}
 		other := f.Device(t, neighbour)
 		n, err := brokertest.Dial(srv.Addr(), f, &other, neighbour, nil)

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,6 +85,8 @@ type Server interface {
 	Addr() string
 	Start(t testing.TB)
 	Stop(t testing.TB)
+	// Reload has the broker notice what was revoked; that may take a moment.
+	Reload(t testing.TB)
 }
 
 // Kinds are the brokers there are.
@@ -167,6 +170,9 @@ func (e *EmbeddedServer) Stop(t testing.TB) {
 	}
 }
 
+// Reload implements Server.
+func (e *EmbeddedServer) Reload(testing.TB) { e.Broker.CheckRevoked() }
+
 type mosquitto struct {
 	fleet *Fleet
 	addr  string
@@ -240,6 +246,13 @@ func (m *mosquitto) Stop(t testing.TB) {
 	}
 	_ = m.cmd.Wait() // its exit code says nothing here
 	m.cmd = nil
+}
+
+func (m *mosquitto) Reload(t testing.TB) {
+	t.Helper()
+	if err := m.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Errorf("mosquitto: %v", err)
+	}
 }
 
 type logWriter struct {
