@@ -66,7 +66,7 @@ func preprocess(m *modelfile.Model, c infer.Contract, h SpecHints) (infer.Prepro
 	}
 	p := infer.Preprocess{
 		Color: infer.RGB, Fit: orDefault(h.Fit, infer.Crop), CropFraction: h.CropFraction,
-		Interpolation: orDefault(h.Interpolation, infer.Area), Mean: h.Mean, Std: h.Std,
+		Interpolation: orDefault(h.Interpolation, infer.Antialias), Mean: h.Mean, Std: h.Std,
 	}
 	if channels == 1 {
 		p.Color = infer.Gray

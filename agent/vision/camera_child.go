@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/droverhq/drover/camera"
 	"github.com/droverhq/drover/camera/ipc"
@@ -28,15 +25,13 @@ const (
 // cameraChild is one running drover-camera with its ring. addReader,
 // removeReader and preview may be called from any goroutine.
 type cameraChild struct {
-	cmd    *exec.Cmd
-	conn   *ipc.Conn
-	ring   *os.File
-	sealed ipc.Sealed
-	stderr *tail
-	exited chan struct{}
+	process *cage.Process
+	conn    *ipc.Conn
+	ring    *os.File
+	sealed  ipc.Sealed
+	stderr  *tail
 
 	mu       sync.Mutex
-	gone     bool // the process has been waited for
 	lastID   uint64
 	previews map[uint64]chan Preview
 }
@@ -62,13 +57,13 @@ func startCameraChild(ctx context.Context, cfg *Config, cam Camera) (*cameraChil
 	if err != nil {
 		return nil, err
 	}
-	defer childEnd.Close()
 	ring, err := camera.NewRing(ringSlots, cfg.FrameBytes)
 	if err != nil {
+		childEnd.Close()
 		conn.Close()
 		return nil, err
 	}
-	c := &cameraChild{conn: conn, ring: ring, stderr: new(tail), exited: make(chan struct{}), previews: map[uint64]chan Preview{}}
+	c := &cameraChild{conn: conn, ring: ring, stderr: new(tail), previews: map[uint64]chan Preview{}}
 	opts := cage.Options{Profile: cage.Camera, Program: cfg.Programs.Camera, UID: cfg.UID, GID: cfg.GID, Stderr: c.stderr, Files: []*os.File{childEnd}}
 	if src.Path != "" {
 		if src.Kind == camera.SourceV4L2 {
@@ -77,17 +72,14 @@ func startCameraChild(ctx context.Context, cfg *Config, cam Camera) (*cameraChil
 			opts.ReadPaths = []string{src.Path}
 		}
 	}
-	c.cmd, err = cage.Command(context.WithoutCancel(ctx), opts)
-	if err == nil {
-		err = c.cmd.Start()
-	}
+	c.process, err = cage.Start(context.WithoutCancel(ctx), opts)
+	childEnd.Close() // or the child's end would not be noticed
 	if err != nil {
 		conn.Close()
 		ring.Close()
 		return nil, fmt.Errorf("vision: start %s: %w", cfg.Programs.Camera, err)
 	}
-	go c.await()
-	stop := context.AfterFunc(ctx, func() { c.kill() })
+	stop := context.AfterFunc(ctx, c.process.Kill)
 	defer stop()
 	if err := c.handshake(cam.Config); err != nil {
 		err = c.explain(err)
@@ -221,7 +213,7 @@ func (c *cameraChild) preview(ctx context.Context, width, quality int) (Preview,
 			return Preview{}, fmt.Errorf("vision: no preview: %s", p.Missing)
 		}
 		return p, nil
-	case <-c.exited:
+	case <-c.process.Done():
 		return Preview{}, errors.New("vision: the camera's child ended")
 	case <-ctx.Done():
 		return Preview{}, ctx.Err()
@@ -256,39 +248,16 @@ func (c *cameraChild) previewReply(m *ipc.Message) error {
 	return nil
 }
 
-// kill ends the child and whatever it started; nothing happens once it has
-// been waited for.
-func (c *cameraChild) kill() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.gone {
-		_ = cage.Kill(c.cmd.Process.Pid)
-	}
-}
-
-// await waits for the end of the process. The lock keeps kill from hitting a
-// number that already belongs to somebody else.
-func (c *cameraChild) await() {
-	var info unix.Siginfo
-	for unix.Waitid(unix.P_PID, c.cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-	}
-	c.mu.Lock()
-	c.gone = true
-	_ = c.cmd.Wait()
-	c.mu.Unlock()
-	close(c.exited)
-}
-
 // close asks the child to end, kills it after a grace, and frees everything.
 func (c *cameraChild) close() {
 	_ = c.control(ipc.KindStop, new(ipc.Stop))
 	c.conn.Close()
 	select {
-	case <-c.exited:
+	case <-c.process.Done():
 	case <-time.After(stopGrace):
 	}
-	c.kill()
-	<-c.exited
+	c.process.Kill()
+	<-c.process.Done()
 	c.ring.Close()
 }
 
@@ -298,13 +267,13 @@ func (c *cameraChild) explain(err error) error {
 		return err
 	}
 	select {
-	case <-c.exited:
+	case <-c.process.Done():
 	case <-time.After(stopGrace):
 	}
 	said := c.stderr.String()
 	select {
-	case <-c.exited:
-		return fmt.Errorf("vision: camera child ended (%v): %s", c.cmd.ProcessState, said)
+	case <-c.process.Done():
+		return fmt.Errorf("vision: camera child ended (%v): %s", c.process.State(), said)
 	default:
 		return fmt.Errorf("vision: camera child does not answer: %w: %s", err, said)
 	}

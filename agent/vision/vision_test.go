@@ -28,20 +28,14 @@ var built string
 
 func TestMain(m *testing.M) {
 	cage.Main()
-	dir, err := os.MkdirTemp("", "drover-vision")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err == nil {
-		err = programs.Build(dir, "drover-camera", "drover-infer")
-	}
+	dir, remove, err := programs.Folder("drover-camera", "drover-infer")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	built = dir
 	code := m.Run()
-	os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 
@@ -239,7 +233,7 @@ func TestKilledChildrenComeBack(t *testing.T) {
 func (v *Vision) cameraPID(t *testing.T, name string) int {
 	t.Helper()
 	var pid int
-	if err := v.call(t.Context(), func() { pid = v.cameras[name].child.cmd.Process.Pid }); err != nil {
+	if err := v.call(t.Context(), func() { pid = v.cameras[name].child.process.PID() }); err != nil {
 		t.Fatal(err)
 	}
 	return pid

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/droverhq/drover/infer"
 	"github.com/droverhq/drover/infer/host"
 	"github.com/droverhq/drover/infer/host/protocol"
+	"github.com/droverhq/drover/test/programs"
 )
 
 const (
@@ -21,19 +21,10 @@ const (
 	testData = root + "/../shared/data"
 )
 
-// program builds drover-infer once; a test that needs it is skipped where OpenCV
-// or the TFLite library is missing.
+// program finds or builds drover-infer, once.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "drover-evaluate-test")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, host.ProgramName)
-	out, err := exec.Command("go", "build", "-tags", "gocv_specific_modules,gocv_videoio,gocv_imgcodecs", "-o", path, root+"/cmd/drover-infer").CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return path, nil
+	dir, _, err := programs.Folder(host.ProgramName)
+	return filepath.Join(dir, host.ProgramName), err
 })
 
 // pool loads a model of the test data; labels are the lines of a file.
@@ -49,7 +40,7 @@ func pool(t *testing.T, model, labels string, p infer.Preprocess) (*host.Pool, *
 	}
 	path, err := program()
 	if err != nil {
-		t.Skipf("drover-infer does not build here: %v", err)
+		t.Fatal(err)
 	}
 	start := func(n int, spec *infer.Spec) *host.Pool {
 		pl, err := host.NewPool(t.Context(), n, host.Options{Program: path}, bytes, spec, protocol.Runtime{})

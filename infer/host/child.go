@@ -52,7 +52,7 @@ type Child struct {
 	scratch  *scratch      // whoever holds the turn
 	lastID   uint64        // whoever holds the turn
 
-	process *process
+	process *cage.Process
 	done    chan struct{} // closed when the process is gone and the last message handled
 
 	mu       sync.Mutex
@@ -107,14 +107,11 @@ func Start(ctx context.Context, o Options) (*Child, error) {
 		turn: make(chan struct{}, 1), done: make(chan struct{}), sources: map[uint32]bool{},
 	}
 	// The child outlives ctx, so its command must not be bound to it.
-	cmd, err := cage.Command(context.WithoutCancel(ctx), cage.Options{
+	c.process, err = cage.Start(context.WithoutCancel(ctx), cage.Options{
 		Profile: o.Profile, Program: o.Program, Args: append([]string{"-profile", string(o.Profile)}, o.args...), Env: o.env, UID: o.UID, GID: o.GID,
 		MemoryBytes: o.MemoryBytes, ReadPaths: o.ReadPaths, Devices: o.Devices,
 		Stderr: c.stderr, Files: []*os.File{childEnd},
 	})
-	if err == nil {
-		c.process, err = startProcess(cmd)
-	}
 	childEnd.Close() // or the child's end would never be noticed
 	if err != nil {
 		conn.Close()
@@ -193,7 +190,7 @@ func (c *Child) Hello() protocol.Hello { return c.hello }
 func (c *Child) Sealed() protocol.Sealed { return c.sealed }
 
 // PID is the process id, of use for memory statistics while Done is open.
-func (c *Child) PID() int { return c.process.pid }
+func (c *Child) PID() int { return c.process.PID() }
 
 // Done is closed when the child is gone.
 func (c *Child) Done() <-chan struct{} { return c.done }
@@ -222,10 +219,10 @@ func (c *Child) Close() error {
 	c.mu.Unlock()
 	c.conn.SetWriteDeadline(time.Now().Add(stopGrace / 4))
 	if err := c.conn.Send(protocol.KindStop, nil); err != nil {
-		c.process.kill() // it has gone, or it does not listen
+		c.process.Kill() // it has gone, or it does not listen
 	}
 	if !c.wait(stopGrace) {
-		c.process.kill()
+		c.process.Kill()
 		if !c.wait(killGrace) {
 			return fmt.Errorf("infer/host: %s (pid %d) cannot be killed; it hangs in the kernel", ProgramName, c.PID())
 		}
@@ -261,10 +258,10 @@ func (c *Child) wait(d time.Duration) bool {
 func (c *Child) condemn(kind DeathKind, reason error) {
 	c.mu.Lock()
 	if c.reason == nil {
-		c.reason = &Death{Kind: kind, Reason: reason, PID: c.process.pid}
+		c.reason = &Death{Kind: kind, Reason: reason, PID: c.process.PID()}
 	}
 	c.mu.Unlock()
-	c.process.kill()
+	c.process.Kill()
 }
 
 // ended waits for the end of a child that is dying and says why it did. One
@@ -281,5 +278,5 @@ func (c *Child) ended() error {
 	case c.reason != nil:
 		return c.reason
 	}
-	return fmt.Errorf("infer/host: %s (pid %d) closed its socket and cannot be killed", ProgramName, c.process.pid)
+	return fmt.Errorf("infer/host: %s (pid %d) closed its socket and cannot be killed", ProgramName, c.process.PID())
 }

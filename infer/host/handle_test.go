@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/droverhq/drover/camera/ipc"
+	"github.com/droverhq/drover/infer/cage"
 	"github.com/droverhq/drover/infer/host/protocol"
 )
 
@@ -28,7 +29,7 @@ func FuzzConversation(f *testing.F) {
 	f.Add(false, append(packet(protocol.KindResult, answer.Append(nil)), packet(protocol.KindResult, ring.Append(nil))...))
 	f.Add(false, packet(protocol.KindFault, []byte(`{"message":"x"}`)))
 	f.Fuzz(func(t *testing.T, beforeLoad bool, stream []byte) {
-		c := &Child{logger: slog.New(slog.DiscardHandler), process: &process{pid: 1}, sources: map[uint32]bool{7: true, 8: false}}
+		c := &Child{logger: slog.New(slog.DiscardHandler), process: new(cage.Process), sources: map[uint32]bool{7: true, 8: false}}
 		whole := []byte{0, 0, 0, 0xaa, 0xaa}
 		if beforeLoad {
 			c.phase, c.waiting = loading, &request{spec: fakeSpec(), answered: make(chan struct{})}

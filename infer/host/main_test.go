@@ -17,8 +17,8 @@ func TestMain(m *testing.M) {
 		os.Exit(misbehave(deed))
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if dir, err := realFolder(); err == nil {
-			os.RemoveAll(dir)
+		if removeReal != nil {
+			removeReal()
 		}
 		os.Exit(code)
 	}))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/droverhq/drover/camera"
 	"github.com/droverhq/drover/infer"
 	"github.com/droverhq/drover/infer/host/protocol"
+	"github.com/droverhq/drover/test/programs"
 )
 
 const (
@@ -20,29 +20,20 @@ const (
 	models = root + "/../shared/data/models"
 )
 
-// realFolder is where realProgram puts the program; TestMain removes it.
-var realFolder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "drover-host-test") })
-
-// realProgram builds drover-infer once per test binary. A test that needs it is
-// skipped where OpenCV or the TFLite library is missing.
+// realProgram finds or builds drover-infer, once per test binary.
 var realProgram = sync.OnceValues(func() (string, error) {
-	dir, err := realFolder()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, ProgramName)
-	out, err := exec.Command("go", "build", "-tags", "gocv_specific_modules,gocv_videoio,gocv_imgcodecs", "-o", path, root+"/cmd/drover-infer").CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return path, nil
+	dir, remove, err := programs.Folder(ProgramName)
+	removeReal = remove
+	return filepath.Join(dir, ProgramName), err
 })
+
+var removeReal func() // set by realProgram; TestMain calls it
 
 func realOptions(t testing.TB) Options {
 	t.Helper()
 	path, err := realProgram()
 	if err != nil {
-		t.Skipf("drover-infer does not build here: %v", err)
+		t.Fatal(err)
 	}
 	return Options{Program: path}
 }

@@ -25,17 +25,17 @@ func (c *Child) receive(buf []byte) {
 	go func() {
 		// What the dead child still said is read, but not for ever: somebody
 		// else may hold its end of the pair.
-		<-c.process.gone
+		<-c.process.Done()
 		c.conn.SetReadDeadline(time.Now().Add(time.Second))
 		close(drained)
 	}()
 	err := c.handleAll(buf)
 	select {
-	case <-c.process.gone:
+	case <-c.process.Done():
 	default:
 		if !isEOF(err) {
 			c.condemn(Protocol, err)
-		} else if !waitFor(c.process.gone, stopGrace) {
+		} else if !waitFor(c.process.Done(), stopGrace) {
 			c.condemn(Protocol, errors.New("it closed its socket and stayed"))
 		}
 	}
@@ -97,7 +97,7 @@ func (c *Child) handle(m *ipc.Message) error {
 		// At most one line a second, for the child decides how often it comes.
 		if now := time.Now(); now.Sub(c.faultTime) >= time.Second {
 			c.faultTime = now
-			c.logger.Warn(ProgramName+" reports a fault", "pid", c.process.pid, "message", clean(v.Message, 400))
+			c.logger.Warn(ProgramName+" reports a fault", "pid", c.process.PID(), "message", clean(v.Message, 400))
 		}
 		return nil
 	}
@@ -250,16 +250,16 @@ func readSealed(fd int, out []byte) error {
 
 // settle says why the child is gone and frees what needs no further user.
 func (c *Child) settle() {
-	status, _ := c.process.state.Sys().(syscall.WaitStatus)
+	status, _ := c.process.State().Sys().(syscall.WaitStatus)
 	c.mu.Lock()
 	d := c.reason
 	switch {
 	case d != nil:
 	case status.Signaled():
-		d = &Death{Kind: Signaled, Signal: status.Signal(), PID: c.process.pid}
+		d = &Death{Kind: Signaled, Signal: status.Signal(), PID: c.process.PID()}
 	case c.closing && status.ExitStatus() == 0:
 	default:
-		d = &Death{Kind: Exited, Code: status.ExitStatus(), PID: c.process.pid}
+		d = &Death{Kind: Exited, Code: status.ExitStatus(), PID: c.process.PID()}
 	}
 	if d != nil && c.reason == nil && c.closing {
 		d = nil // stopped by Close, by whatever means

@@ -216,11 +216,11 @@ func (c *Child) send(kind byte, payload []byte, fds ...int) error {
 	}
 	select {
 	case <-c.done:
-	case <-c.process.gone:
+	case <-c.process.Done():
 	default:
 		// A broken pipe means that it is dying by itself; give it the chance
 		// to say of what.
-		if os.IsTimeout(err) || !waitFor(c.process.gone, stopGrace) {
+		if os.IsTimeout(err) || !waitFor(c.process.Done(), stopGrace) {
 			c.condemn(Killed, fmt.Errorf("it takes no messages: %w", err))
 		}
 	}

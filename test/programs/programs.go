@@ -1,4 +1,4 @@
-// Package programs builds the programs for tests that run them.
+// Package programs finds or builds the programs for tests that run them.
 package programs
 
 import (
@@ -8,17 +8,39 @@ import (
 	"path/filepath"
 )
 
+// Env names the folder of programs that are built already: make test sets it,
+// so that what is tested is what is shipped.
+const Env = "DROVER_PROGRAMS"
+
 // Tags are the build tags of the child programs: they name the OpenCV modules.
 const Tags = "gocv_specific_modules,gocv_videoio,gocv_imgcodecs"
 
-// Build builds the named programs of ./cmd into dir.
-func Build(dir string, names ...string) error {
+// Folder returns a folder that holds the named programs of ./cmd, which others
+// may enter, and what removes it. It is for TestMain.
+func Folder(names ...string) (dir string, remove func(), err error) {
+	if dir := os.Getenv(Env); dir != "" {
+		for _, n := range names {
+			if _, err := os.Stat(filepath.Join(dir, n)); err != nil {
+				return "", nil, fmt.Errorf("%s: %w", Env, err)
+			}
+		}
+		return dir, func() {}, nil
+	}
+	if dir, err = os.MkdirTemp("", "drover-programs"); err != nil {
+		return "", nil, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	if err = os.Chmod(dir, 0o755); err != nil {
+		remove()
+		return "", nil, err
+	}
 	for _, n := range names {
 		cmd := exec.Command("go", "build", "-tags", Tags, "-o", filepath.Join(dir, n), "github.com/droverhq/drover/cmd/"+n)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("build %s: %w", n, err)
+			remove()
+			return "", nil, fmt.Errorf("build %s: %w", n, err)
 		}
 	}
-	return nil
+	return dir, remove, nil
 }
