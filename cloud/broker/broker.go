@@ -29,10 +29,12 @@ type Limits struct {
 	Handshakes int           // unfinished TLS handshakes; 128
 	Handshake  time.Duration // for the handshake, and again for the first packet; 10 s
 	// PendingBytes is what a client may leave unread before its session is
-	// ended; from three quarters on, chunks of blobs are dropped. 16 MiB.
+	// ended; from three quarters on, chunks of blobs are dropped. 16 MiB, and
+	// four times as much for the hub, which is sent the whole fleet's retained
+	// messages at once.
 	PendingBytes int
 	Pending      int // messages on their way into that buffer; 2048
-	Inflight     int // messages a client has not acknowledged; 1024
+	Inflight     int // messages a client has not acknowledged; 8192
 }
 
 func (l Limits) filled() Limits {
@@ -45,7 +47,7 @@ func (l Limits) filled() Limits {
 	or(&l.Handshakes, 128)
 	or(&l.PendingBytes, 16<<20)
 	or(&l.Pending, 2048)
-	or(&l.Inflight, 1024)
+	or(&l.Inflight, 8192)
 	if l.Handshake <= 0 {
 		l.Handshake = 10 * time.Second
 	}
@@ -87,7 +89,7 @@ type Stats struct {
 	Clients int   // sessions open now
 	Refused int64 // connections and sessions refused
 	Denied  int64 // publishes and subscriptions refused
-	Dropped int64 // messages not queued because a client did not read
+	Dropped int64 // messages not queued because a client did not read or acknowledge
 	Slow    int64 // sessions ended for that
 	Revoked int64 // sessions ended because of a revocation
 }
@@ -192,7 +194,7 @@ func (b *Broker) CheckRevoked() { b.gate.endRevoked() }
 func (b *Broker) Stats() Stats {
 	return Stats{
 		Clients: int(atomic.LoadInt64(&b.server.Info.ClientsConnected)),
-		Refused: b.stats.refused.Load(), Denied: b.stats.denied.Load(), Dropped: b.stats.dropped.Load(),
+		Refused: b.stats.refused.Load(), Denied: b.stats.denied.Load(), Dropped: b.stats.dropped.Load() + atomic.LoadInt64(&b.server.Info.InflightDropped),
 		Slow: b.stats.slow.Load(), Revoked: b.stats.revoked.Load(),
 	}
 }

@@ -41,7 +41,11 @@ type peer struct {
 }
 
 func newPeer(c *tls.Conn, g *gate, id Identity, serial string) *peer {
-	return &peer{Conn: c, id: id, serial: serial, gate: g, limit: g.limits.PendingBytes, wake: make(chan struct{}, 1), dead: make(chan struct{})}
+	limit := g.limits.PendingBytes
+	if id.Hub() {
+		limit *= 4
+	}
+	return &peer{Conn: c, id: id, serial: serial, gate: g, limit: limit, wake: make(chan struct{}, 1), dead: make(chan struct{})}
 }
 
 // Write implements net.Conn. b is one packet or several, all whole. From three
