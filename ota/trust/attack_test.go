@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud/publish"
 	"github.com/droverhq/drover/ota/trust"
 	"github.com/droverhq/drover/test/repo"
@@ -128,7 +129,7 @@ func TestAttacks(t *testing.T) {
 		}, trust.ErrMalformed},
 		{"hub stolen: snapshot lists no digest", func(s *story) *repo.World {
 			return s.two.Edit("snapshot", func(f repo.Fields) {
-				f["meta"].(map[string]any)["models.json"] = map[string]any{"version": s.two.Version("models")}
+				delete(f["meta"].(map[string]any)["models.json"].(map[string]any), "hashes")
 			}).SealTimestamp()
 		}, trust.ErrMalformed},
 		{"hub stolen: null where the library looks", func(s *story) *repo.World {
@@ -177,6 +178,9 @@ func TestAttacks(t *testing.T) {
 			return s.two
 		}, trust.ErrExpired},
 
+		{"targets key stolen: no delegation", func(s *story) *repo.World {
+			return s.two.Edit("targets", func(f repo.Fields) { delete(f, "delegations") }).Seal()
+		}, trust.ErrMalformed},
 		{"targets key stolen: a third delegation", func(s *story) *repo.World {
 			return s.two.Edit("targets", func(f repo.Fields) {
 				d := f["delegations"].(map[string]any)
@@ -259,7 +263,14 @@ func TestBadShapesAreRefusedAtTheDoor(t *testing.T) {
 	s := newStory(t)
 	models := s.two.Raw["models"]
 	big := append(bytes.Clone(models), bytes.Repeat([]byte(" "), 96<<10)...)
-	deep := []byte(`{"signed":` + strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 40) + `,"signatures":[]}`)
+	deep := repo.Resign(t, models, nil, func(f repo.Fields) {
+		for range 40 {
+			f["deep"] = map[string]any{"a": f["deep"]}
+			if f["deep"].(map[string]any)["a"] == nil {
+				f["deep"] = "bottom"
+			}
+		}
+	})
 	for _, c := range []struct {
 		name    string
 		role    string
@@ -319,6 +330,27 @@ func TestPlansOfAStolenHub(t *testing.T) {
 		if o, err := s.dev.Select("cam-1", nil); o != nil || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v %v, want %v", c.name, o, err, c.want)
 		}
+	}
+}
+
+// The owner signed one file under the name of another.
+func TestReleaseThatIsNotWhatItsPathSays(t *testing.T) {
+	s := newStory(t)
+	s.two.Edit("models", func(f repo.Fields) {
+		targets := f["targets"].(map[string]any)
+		targets["release/gate/2"] = targets["release/gate/1"]
+	}).Edit("rollouts", func(f repo.Fields) {
+		p := f["targets"].(map[string]any)["rollout/second"].(map[string]any)
+		one := wire.NewBlobRef(s.Manifests["release/gate/1"])
+		p["length"], p["hashes"] = one.Size, map[string]any{"sha256": one.Digest}
+	}).Seal()
+	s.dev.mustTake(s.two)
+	o, err := s.dev.Select("cam-1", nil)
+	if err != nil || o == nil {
+		t.Fatal(o, err)
+	}
+	if _, err := o.Verify(s.Manifests["release/gate/1"]); !errors.Is(err, trust.ErrMalformed) {
+		t.Errorf("answered %v", err)
 	}
 }
 

@@ -159,10 +159,9 @@ func TestFloodOfOffers(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	stranger := signers(repo.Key(t))
 	pad := string(bytes.Repeat([]byte("x"), 60<<10))
 	junk := s.two.Clone()
-	junk.Keys["timestamp"] = stranger
+	snapshot := append(bytes.Clone(s.two.Raw["snapshot"]), bytes.Repeat([]byte(" "), wire.MaxSnapshot-len(s.two.Raw["snapshot"]))...)
 	for i := range int64(200) {
 		for role, raw := range map[string][]byte{"models": s.two.Raw["models"], "rollouts": s.two.Raw["rollouts"], "targets": s.two.Raw["targets"], "root": s.Root()} {
 			b := repo.Resign(t, raw, nil, func(f repo.Fields) { f["version"], f["pad"] = 100+i, pad })
@@ -173,8 +172,11 @@ func TestFloodOfOffers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		junk.Bump("timestamp")
-		if err := s.dev.OfferCurrent(junk.Current()); i > 0 && err != nil {
+	}
+	for i := range 1500 {
+		junk.Raw["timestamp"] = append(bytes.Clone(s.one.Raw["timestamp"]), bytes.Repeat([]byte(" "), i)...)
+		junk.Raw["snapshot"] = snapshot
+		if err := s.dev.OfferCurrent(junk.Current()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -98,6 +98,24 @@ func TestExpiryStopsUpdatesAndSaysSo(t *testing.T) {
 	}
 }
 
+// A new device has no idea of the time; what the timestamp says counts for all
+// the rest.
+func TestTimestampSetsTheTimeForTheRest(t *testing.T) {
+	for _, role := range []string{"snapshot", "targets", "models", "rollouts"} {
+		s := newStory(t)
+		w := s.two.Expire(role, s.Time.Add(-time.Minute))
+		if role == "snapshot" {
+			w.SealTimestamp()
+		} else {
+			w.Seal()
+		}
+		d := newDevice(t, s.Fleet)
+		if err := d.take(w); !errors.Is(err, trust.ErrExpired) {
+			t.Errorf("%s a minute older than the timestamp: %v", role, err)
+		}
+	}
+}
+
 // A machine whose clock says 1970 or 2106 has no part in this: the fleet lives
 // in 2041 and nothing here asks the system.
 func TestSystemClockIsNotAsked(t *testing.T) {
@@ -134,8 +152,15 @@ func TestRootThatReplacesTheTimestampKeyResetsTheClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Keys["timestamp"], s.Keys["snapshot"] = next["timestamp"], next["snapshot"]
-	// What was published before is signed with the old keys.
+	// What was published before is signed with keys that are gone.
 	good := s.Publish()
+	// (What was offered before is tried again, and refused for its keys.)
+	if err := errors.Join(s.dev.OfferRole("root", 2, good.Roots[1].Raw), s.dev.Refresh()); err != nil && !errors.Is(err, trust.ErrSignature) {
+		t.Fatal(err)
+	}
+	if o, err := s.dev.Select("cam-1", nil); o != nil || err != nil || s.dev.Status().Fresh {
+		t.Errorf("the thief's world still counts: %v %v", o, err)
+	}
 	s.dev.mustTake(good)
 	if got := s.dev.Status().RefTime; got.Sub(s.Time) > 2*time.Minute {
 		t.Errorf("the clock still says %v, it is %v", got, s.Time)
