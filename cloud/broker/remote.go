@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,9 +26,10 @@ var ErrNotConnected = errors.New("broker: not connected")
 var ErrRefused = errors.New("broker: subscription refused")
 
 const (
-	remoteBytes   = 64 << 20 // of messages that wait for a handler
-	remoteRetry   = 2 * time.Second
-	remoteTimeout = 10 * time.Second
+	remoteBytes    = 64 << 20 // of messages that wait for a handler
+	remoteRetry    = 500 * time.Millisecond
+	maxRemoteRetry = 30 * time.Second
+	remoteTimeout  = 10 * time.Second
 )
 
 // RemoteConfig is what the hub needs to use an external broker.
@@ -52,17 +54,25 @@ type RemoteConfig struct {
 // gets it again, and that the broker's window (20 with the generated mosquitto
 // configuration) bounds what waits here.
 type Remote struct {
-	cfg    RemoteConfig
-	client mqtt.Client
-	up     chan struct{} // cap 1
-	wake   chan struct{} // cap 1
+	cfg  RemoteConfig
+	tls  *tls.Config
+	wake chan struct{} // cap 1
 
 	overflows atomic.Int64
 
 	mu    sync.Mutex
+	live  *remoteSession // nil while not connected
 	subs  []remoteSub
 	queue []mqtt.Message
 	bytes int
+}
+
+// remoteSession is one connection. The MQTT client makes no second one: when
+// it reconnects by itself it sends what is in its store while the same packets
+// may just be being written, which is a data race.
+type remoteSession struct {
+	client mqtt.Client
+	done   chan struct{} // closed when the connection is lost
 }
 
 type remoteSub struct {
@@ -80,25 +90,11 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if !wire.ValidName(c.Fleet) || c.CA == nil || c.Log == nil || len(c.Certificate.Certificate) == 0 {
 		return nil, errors.New("broker: remote needs fleet, certificate, CA and logger")
 	}
-	r := &Remote{cfg: c, up: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
 	cert := c.Certificate
-	o := mqtt.NewClientOptions().AddBroker("tls://" + c.Address).
-		SetClientID(HubName).SetProtocolVersion(4).SetCleanSession(false).
-		SetAutoReconnect(true).SetMaxReconnectInterval(15 * remoteRetry).
-		SetConnectRetry(true).SetConnectRetryInterval(remoteRetry).
-		SetConnectTimeout(remoteTimeout).SetWriteTimeout(remoteTimeout).SetKeepAlive(30 * time.Second).
-		SetOrderMatters(true).SetAutoAckDisabled(true).
-		SetTLSConfig(&tls.Config{
-			MinVersion: tls.VersionTLS13, RootCAs: c.CA, ServerName: host,
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil },
-		}).
-		SetDefaultPublishHandler(r.receive).
-		SetOnConnectHandler(func(mqtt.Client) { notify(r.up) }).
-		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
-			c.Log.Warn("session with the broker lost", "broker", c.Address, "error", err)
-		})
-	r.client = mqtt.NewClient(o)
-	return r, nil
+	return &Remote{cfg: c, wake: make(chan struct{}, 1), tls: &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: c.CA, ServerName: host,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil },
+	}}, nil
 }
 
 func notify(c chan struct{}) {
@@ -109,7 +105,19 @@ func notify(c chan struct{}) {
 }
 
 // Connected says whether there is a session now.
-func (r *Remote) Connected() bool { return r.client.IsConnectionOpen() }
+func (r *Remote) Connected() bool { return r.current() != nil }
+
+func (r *Remote) current() *remoteSession {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.live
+}
+
+func (r *Remote) setCurrent(s *remoteSession) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = s
+}
 
 // Overflows counts messages that were not taken, nor acknowledged, because too
 // many waited: the broker sends them again with the next connection.
@@ -119,28 +127,82 @@ func (r *Remote) Overflows() int64 { return r.overflows.Load() }
 // called once.
 func (r *Remote) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	r.client.Connect() // tries for ever; its end is Disconnect
+	defer wg.Wait()
 	wg.Go(func() { r.deliver(ctx) })
-	for ctx.Err() == nil {
+	for pause := remoteRetry; ; pause = min(2*pause, maxRemoteRetry) {
+		began := time.Now()
+		err := r.session(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > time.Minute {
+			pause = remoteRetry
+		}
+		r.cfg.Log.Warn("no session with the broker", "broker", r.cfg.Address, "error", err, "retry_in", pause.String())
 		select {
-		case <-r.up:
-			if err := r.begin(ctx); err != nil {
-				r.cfg.Log.Error("session with the broker", "broker", r.cfg.Address, "error", err)
-			}
+		case <-time.After(pause):
 		case <-ctx.Done():
+			return nil
 		}
 	}
-	wg.Wait()
-	r.client.Disconnect(250)
-	return nil
 }
 
-func (r *Remote) begin(ctx context.Context) error {
+// session connects, keeps the session, and returns why it ended.
+func (r *Remote) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	why := make(chan error, 1)
+	s := &remoteSession{done: make(chan struct{})}
+	s.client = mqtt.NewClient(r.options(ctx, func(err error) {
+		why <- err
+		close(s.done)
+	}))
+	t := s.client.Connect()
+	<-t.Done() // bounded by remoteTimeout, and by ctx, which closes the connection
+	if err := t.Error(); err != nil {
+		return err
+	}
+	defer s.client.Disconnect(250)
+	r.setCurrent(s)
+	defer r.setCurrent(nil)
+	if err := r.begin(ctx, s); err != nil {
+		return err
+	}
+	select {
+	case err := <-why:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// options are for one connection; lost is called at most once.
+func (r *Remote) options(ctx context.Context, lost func(error)) *mqtt.ClientOptions {
+	return mqtt.NewClientOptions().AddBroker("tls://" + r.cfg.Address).
+		SetClientID(HubName).SetProtocolVersion(4).SetCleanSession(false).
+		SetAutoReconnect(false).SetConnectRetry(false).
+		SetConnectTimeout(remoteTimeout).SetWriteTimeout(remoteTimeout).SetKeepAlive(30 * time.Second).
+		SetOrderMatters(true).SetAutoAckDisabled(true).
+		SetDefaultPublishHandler(r.receive).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost(err) }).
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
+			d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: remoteTimeout}, Config: r.tls}
+			dial, cancel := context.WithTimeout(ctx, remoteTimeout)
+			defer cancel()
+			c, err := d.DialContext(dial, "tcp", r.cfg.Address)
+			if err == nil {
+				context.AfterFunc(ctx, func() { _ = c.Close() }) // it is over either way
+			}
+			return c, err
+		})
+}
+
+func (r *Remote) begin(ctx context.Context, s *remoteSession) error {
 	r.mu.Lock()
 	subs := slices.Clone(r.subs)
 	r.mu.Unlock()
-	for _, s := range subs {
-		if err := r.subscribe(ctx, s); err != nil {
+	for _, sub := range subs {
+		if err := s.subscribe(ctx, sub); err != nil {
 			return err
 		}
 	}
@@ -159,10 +221,11 @@ func (r *Remote) Publish(ctx context.Context, topic string, payload []byte, qos 
 	if len(payload) > wire.MaxMessage {
 		return fmt.Errorf("broker: publish %s: %w: %d bytes, allowed %d", topic, wire.ErrTooLarge, len(payload), wire.MaxMessage)
 	}
-	if !r.Connected() {
+	s := r.current()
+	if s == nil {
 		return ErrNotConnected
 	}
-	if err := wait(ctx, r.client.Publish(topic, min(qos, 1), retained, payload)); err != nil {
+	if err := s.wait(ctx, s.client.Publish(topic, min(qos, 1), retained, payload)); err != nil {
 		return fmt.Errorf("broker: publish %s: %w", topic, err)
 	}
 	return nil
@@ -175,33 +238,36 @@ func (r *Remote) Subscribe(ctx context.Context, filter string, qos byte, handle 
 	if err := Authorize(Identity{Fleet: r.cfg.Fleet, Name: HubName}, Read, filter); err != nil {
 		return err
 	}
-	s := remoteSub{filter: filter, qos: min(qos, 1), handle: handle}
+	sub := remoteSub{filter: filter, qos: min(qos, 1), handle: handle}
 	r.mu.Lock()
-	r.subs = append(r.subs, s)
+	r.subs = append(r.subs, sub)
+	s := r.live
 	r.mu.Unlock()
-	if !r.Connected() {
+	if s == nil {
 		return nil
 	}
-	return r.subscribe(ctx, s)
+	return s.subscribe(ctx, sub)
 }
 
-func (r *Remote) subscribe(ctx context.Context, s remoteSub) error {
+func (s *remoteSession) subscribe(ctx context.Context, sub remoteSub) error {
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
-	t := r.client.Subscribe(s.filter, s.qos, nil)
-	if err := wait(ctx, t); err != nil {
-		return fmt.Errorf("broker: subscribe %s: %w", s.filter, err)
+	t := s.client.Subscribe(sub.filter, sub.qos, nil)
+	if err := s.wait(ctx, t); err != nil {
+		return fmt.Errorf("broker: subscribe %s: %w", sub.filter, err)
 	}
-	if st, ok := t.(*mqtt.SubscribeToken); ok && st.Result()[s.filter] > 2 {
-		return fmt.Errorf("%w: %s", ErrRefused, s.filter)
+	if st, ok := t.(*mqtt.SubscribeToken); ok && st.Result()[sub.filter] > 2 {
+		return fmt.Errorf("%w: %s", ErrRefused, sub.filter)
 	}
 	return nil
 }
 
-func wait(ctx context.Context, t mqtt.Token) error {
+func (s *remoteSession) wait(ctx context.Context, t mqtt.Token) error {
 	select {
 	case <-t.Done():
 		return t.Error()
+	case <-s.done:
+		return ErrNotConnected
 	case <-ctx.Done():
 		return ctx.Err()
 	}
