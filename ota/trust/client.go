@@ -141,8 +141,8 @@ func checkRoot(r *metadata.RootType) error {
 // revive makes the stored files the trusted world, as far as they hold.
 func (c *Client) revive() {
 	ts, snap := c.kept[metadata.TIMESTAMP], c.kept[metadata.SNAPSHOT]
-	if ts == nil || snap == nil {
-		c.world = nil
+	if ts == nil || snap == nil || c.root.Version < c.floor.Versions[metadata.ROOT] {
+		c.world = nil // under an older root, keys may count that were taken away
 		return
 	}
 	b := builder{root: c.raw, floor: c.floor, find: c.fromKept, log: c.log}

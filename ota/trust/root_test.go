@@ -220,6 +220,28 @@ func TestLostRootIsWalkedUpAgain(t *testing.T) {
 	}
 }
 
+// Also what is stored counts for nothing before the chain is walked up.
+func TestLostRootSuspendsTheStoredWorld(t *testing.T) {
+	s := newStory(t)
+	w := rotate(t, s, 1) // the keys of the hub stay
+	s.dev.mustTake(w)
+	files, floor, _ := s.dev.store.LoadTrust()
+	delete(files, "root")
+	if err := s.dev.store.SaveTrust(files, floor); err != nil {
+		t.Fatal(err)
+	}
+	s.dev.restart()
+	if st := s.dev.Status(); st.Fresh || s.dev.choice() != "" {
+		t.Errorf("status %+v", st)
+	}
+	if err := errors.Join(s.dev.OfferRole("root", 2, w.Roots[1].Raw), s.dev.Refresh()); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.dev.Status(); !st.Fresh || s.dev.choice() != "release/gate/2" {
+		t.Errorf("after the root came again: %+v", st)
+	}
+}
+
 func TestRootIsKeptEvenIfTheRestIsRefused(t *testing.T) {
 	s := newStory(t)
 	w := rotate(t, s, 1)
