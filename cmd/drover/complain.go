@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// complain tells a person what went wrong: one line, and one more where there
+// is something to do.
+func (a *app) complain(err error, c class) {
+	if c.code == exitInterrupted {
+		fmt.Fprintln(a.errOut, "error: interrupted")
+		return
+	}
+	hint := hintFor(err)
+	text := oneLine(err.Error())
+	if hint != "" {
+		text = strings.Replace(text, "; "+oneLine(hint), "", 1) // some errors carry their hint
+	}
+	fmt.Fprintln(a.errOut, "error:", text)
+	if hint != "" {
+		fmt.Fprintln(a.errOut, "hint:", oneLine(hint))
+	}
+}
+
+// oneLine makes an error readable: on one line, without the names of packages,
+// which tell a person nothing.
+func oneLine(s string) string {
+	packages := regexp.MustCompile(`(^|: |; )(?:(?:cloud|registry|identity|publish|broker|dataset|evaluate|train|rollout|infer|infer/host|host|modelfile|trust|wire|cage): )+`)
+	return packages.ReplaceAllString(strings.ReplaceAll(s, "\n", "; "), "$1")
+}

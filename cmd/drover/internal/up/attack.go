@@ -1,0 +1,97 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/cloud"
+	"github.com/droverhq/drover/cloud/registry"
+)
+
+// tampered plays somebody who has the broker: with keys of their own they sign
+// a world in which the first model is the newest release, and put it on the
+// fleet's topics. The device must refuse it for its signature.
+func (s *story) tampered(ctx context.Context, first, good registry.Release) error {
+	forged, err := s.forge(ctx, first)
+	if err != nil {
+		return fmt.Errorf("up: forge a release: %w", err)
+	}
+	mark := s.events.mark()
+	if err := cloud.Impose(ctx, s.fleet, forged); err != nil {
+		return fmt.Errorf("up: take over the broker: %w", err)
+	}
+	e, err := s.events.wait(ctx, mark, updateWithin, "refusal of the forged metadata", func(e wire.Event) bool {
+		return e.Kind == wire.EventTrust && e.Reason == wire.ReasonSignature
+	})
+	if err != nil {
+		return err
+	}
+	s.refused(e)
+	return s.answers(ctx, good)
+}
+
+// forge makes a fleet of the same name with other keys, and a rollout in it.
+func (s *story) forge(ctx context.Context, of registry.Release) (*cloud.Publication, error) {
+	evil, err := cloud.Init(ctx, filepath.Join(s.opts.Dir, "attacker"), cloud.InitOptions{Settings: s.fleet.Settings, Insecure: true})
+	if err != nil {
+		return nil, err
+	}
+	defer evil.Close()
+	m, err := s.fleet.Manifest(ctx, of.Path)
+	if err != nil {
+		return nil, err
+	}
+	m.Version += 100
+	m.Notes = "tampered with"
+	return cloud.PublishOffline(ctx, evil, m)
+}
+
+// bad signs, with the right key, the first model under the golden outputs of
+// the second: what a mix-up in a build would do. The device must refuse it for
+// its answers.
+func (s *story) bad(ctx context.Context, first, good registry.Release) error {
+	old, err := s.fleet.Manifest(ctx, first.Path)
+	if err != nil {
+		return err
+	}
+	m, err := s.fleet.Manifest(ctx, good.Path)
+	if err != nil {
+		return err
+	}
+	model, err := s.fleet.Registry.ReadBlob(ctx, old.Variants[0].Model.Digest, wire.MaxBlob)
+	if err != nil {
+		return err
+	}
+	pushed, err := s.fleet.Push(ctx, cloud.PushOptions{Name: modelName, Model: model, Spec: old.Variants[0].Spec, Host: s.host()})
+	if err != nil {
+		return err
+	}
+	m.Version, m.Created = pushed.Version, time.Now().Unix()
+	m.Variants[0].Model, m.Variants[0].Spec = old.Variants[0].Model, old.Variants[0].Spec
+	rel, err := s.fleet.SignRelease(ctx, m, "")
+	if err != nil {
+		return err
+	}
+	mark := s.events.mark()
+	if _, err := s.fleet.StartRollout(ctx, cloud.RolloutOptions{Release: rel.Path, Frames: probation}); err != nil {
+		return err
+	}
+	e, err := s.events.wait(ctx, mark, updateWithin, "refusal of "+rel.Path, func(e wire.Event) bool { return e.Release == rel.Path && e.Outcome != "" })
+	if err != nil {
+		return err
+	}
+	if e.Outcome != wire.Refused || e.Reason != wire.ReasonGolden {
+		return fmt.Errorf("up: the bad release ended as %s (%s), expected refused (golden): %s", e.Outcome, e.Reason, e.Message)
+	}
+	s.refused(e)
+	return errors.Join(s.settled(ctx), s.answers(ctx, good))
+}
+
+func (s *story) refused(e wire.Event) {
+	s.sum.Refused = append(s.sum.Refused, string(e.Reason))
+	s.ui.say("  refused      %s: %s", e.Reason, e.Message)
+}
