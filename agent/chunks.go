@@ -27,18 +27,20 @@ func newChunkSource(a *Agent, m *member) *chunkSource {
 func (s *chunkSource) Request(ctx context.Context, blob string, first int, want []byte) error {
 	topics := wire.Topics{Fleet: s.member.fleet}
 	s.mu.Lock()
-	fresh := s.listening != blob
-	s.listening = blob
+	listening := s.listening == blob
 	s.mu.Unlock()
-	if fresh {
+	if !listening {
 		err := s.member.link.Subscribe(ctx, topics.BlobAll(blob), 0, func(topic string, payload []byte) {
 			if t, err := wire.ParseTopic(topic); err == nil && t.Blob == blob {
 				s.member.updater.OfferChunk(t.Blob, t.Chunk, payload)
 			}
 		})
 		if err != nil {
-			return err
+			return err // the next request tries again
 		}
+		s.mu.Lock()
+		s.listening = blob
+		s.mu.Unlock()
 	}
 	get := wire.Get{Header: s.agent.header(), Blob: blob, First: first, Want: want}
 	return s.member.link.Publish(ctx, topics.Device(s.agent.cfg.Device, wire.LeafGet), wire.Encode(get), 1, false)
