@@ -9,7 +9,6 @@ import (
 
 	"github.com/droverhq/drover/agent/health"
 	"github.com/droverhq/drover/agent/vision"
-	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/infer/host/protocol"
 	"github.com/droverhq/drover/ota"
 )
@@ -31,7 +30,7 @@ type prober struct{ a *Agent }
 func (p prober) Probe(ctx context.Context, c ota.Candidate) (ota.ProbeReport, error) {
 	golden, err := c.Golden()
 	if err != nil {
-		return ota.ProbeReport{}, &ota.Refusal{Reason: wire.ReasonMalformed, Message: err.Error(), Err: err}
+		return ota.ProbeReport{}, err // its kind says whether disk or release is to blame
 	}
 	m := p.a.model(c)
 	m.Runtime = protocol.Runtime{} // to be chosen
