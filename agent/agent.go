@@ -74,7 +74,8 @@ type Agent struct {
 	linkState link.State
 	problem   string // why the last edit of the configuration was not taken
 	telemetry time.Duration
-	nudge     chan struct{} // cap 1: something worth a new State happened
+	labels    map[string]string // never written, only exchanged
+	nudge     chan struct{}     // cap 1: something worth a new State happened
 }
 
 // member is what exists only in a fleet.
@@ -95,7 +96,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	a := &Agent{
 		opts: opts, cfg: cfg, log: opts.Logger, boot: rand.Text(), started: time.Now(),
-		telemetry: cfg.Telemetry.Every, nudge: make(chan struct{}, 1),
+		telemetry: cfg.Telemetry.Every, labels: cfg.Labels, nudge: make(chan struct{}, 1),
 	}
 	a.setLevel(cfg.Log.Level)
 	unlock, err := lock(cfg.State)
@@ -155,28 +156,6 @@ func (a *Agent) open() error {
 		OnResult: func(r *vision.Result) { a.monitor.Add(r.Camera, r.Release, len(r.Scores), r.Age, r.Top) },
 	})
 	return nil
-}
-
-// findPrograms looks for the child programs in dir, or beside this one.
-func findPrograms(dir string) (vision.Programs, error) {
-	if dir == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return vision.Programs{}, fmt.Errorf("agent: own path: %w", err)
-		}
-		dir = filepath.Dir(self)
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return vision.Programs{}, fmt.Errorf("agent: %w", err)
-	}
-	p := vision.Programs{Camera: filepath.Join(dir, "drover-camera"), Infer: filepath.Join(dir, "drover-infer")}
-	for _, path := range []string{p.Camera, p.Infer} {
-		if _, err := os.Stat(path); err != nil {
-			return p, fmt.Errorf("agent: child program: %w (set children.programs to the folder that holds it)", err)
-		}
-	}
-	return p, nil
 }
 
 // run starts the parts and waits for them.

@@ -47,6 +47,7 @@ func (a *Agent) fleet(ctx context.Context) error {
 		return err
 	}
 	a.member.Store(m)
+	m.updater.SetLabels(a.currentLabels()) // they may have changed since join
 	if c, ok := m.updater.Active(); ok {
 		if err := a.vision.Activate(ctx, a.model(c)); err != nil {
 			a.event(wire.Event{Kind: wire.EventChild, Release: c.Release.Path, Message: "the active release does not start: " + err.Error()})
@@ -136,7 +137,7 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunkSour
 	}
 	source := newChunkSource(a, m)
 	m.updater, err = ota.New(ota.Config{
-		Device: id.Device, Labels: a.cfg.Labels, Capabilities: capabilities,
+		Device: id.Device, Labels: a.currentLabels(), Capabilities: capabilities,
 		Store: a.store, Trust: ota.FromTrust(m.trust),
 		Fetcher: fetch.New(fetch.Config{Source: source, Logger: a.log}),
 		Prober:  prober{a}, Activator: activator{a}, Health: judge{a}, Anchor: a.anchor, Inspect: inspect,

@@ -31,8 +31,11 @@ func (a *Agent) apply(ctx context.Context, next config.Config) {
 	a.vision.SetStaleAfter(next.Model.StaleAfter)
 	a.setLevel(next.Log.Level)
 	a.mu.Lock()
-	a.telemetry = next.Telemetry.Every
+	a.telemetry, a.labels = next.Telemetry.Every, next.Labels
 	a.mu.Unlock()
+	if m := a.member.Load(); m != nil {
+		m.updater.SetLabels(next.Labels)
+	}
 	message, problem := "configuration taken", ""
 	if keys := a.cfg.NeedsRestart(&next); len(keys) > 0 {
 		problem = fmt.Sprintf("%s will count after a restart of droverd", strings.Join(keys, ", "))
@@ -46,4 +49,11 @@ func (a *Agent) setProblem(s string) {
 	a.mu.Lock()
 	a.problem = s
 	a.mu.Unlock()
+}
+
+// currentLabels are those of the last good configuration.
+func (a *Agent) currentLabels() map[string]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.labels
 }

@@ -91,11 +91,11 @@ func (a *Agent) totals() map[string]monitor.Totals {
 func (a *Agent) state() wire.State {
 	view := a.vision.View()
 	s := wire.State{
-		Agent: a.opts.Version, Arch: runtime.GOARCH, Labels: a.cfg.Labels,
+		Agent: a.opts.Version, Arch: runtime.GOARCH,
 		Update: wire.UpdateStatus{State: wire.Idle}, Assurance: a.anchor.Assurance(), Freshness: "stale", Cameras: []wire.CameraState{},
 	}
 	a.mu.Lock()
-	s.Config = a.problem
+	s.Config, s.Labels = a.problem, a.labels
 	a.mu.Unlock()
 	if m := a.member.Load(); m != nil {
 		s.Active, s.Previous, s.Candidate = m.updater.Releases()

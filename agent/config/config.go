@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,11 +40,10 @@ var ErrConfig = errors.New("config")
 
 // Config is the whole file.
 type Config struct {
-	Device     string            `yaml:"device"` // name in the fleet; fixed at enrolment
-	State      string            `yaml:"state"`  // folder for everything durable
-	Labels     map[string]string `yaml:"labels"` // what rollouts select by
-	Status     Status            `yaml:"status"`
-	Children   Children          `yaml:"children"`
+	Device     string   `yaml:"device"` // name in the fleet; fixed at enrolment
+	State      string   `yaml:"state"`  // folder for everything durable
+	Status     Status   `yaml:"status"`
+	Children   Children `yaml:"children"`
 	Reloadable `yaml:",inline"`
 }
 
@@ -63,10 +61,11 @@ type Children struct {
 
 // Reloadable is what may change while the daemon runs.
 type Reloadable struct {
-	Cameras   []Camera  `yaml:"cameras"`
-	Model     Model     `yaml:"model"`
-	Telemetry Telemetry `yaml:"telemetry"`
-	Log       Log       `yaml:"log"`
+	Labels    map[string]string `yaml:"labels"` // what rollouts select by
+	Cameras   []Camera          `yaml:"cameras"`
+	Model     Model             `yaml:"model"`
+	Telemetry Telemetry         `yaml:"telemetry"`
+	Log       Log               `yaml:"log"`
 }
 
 // Camera is one camera.
@@ -200,7 +199,6 @@ func (c *Config) NeedsRestart(next *Config) []string {
 		{"state", c.State == next.State},
 		{"status", c.Status == next.Status},
 		{"children", c.Children == next.Children},
-		{"labels", maps.Equal(c.Labels, next.Labels)},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)
