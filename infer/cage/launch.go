@@ -150,6 +150,9 @@ func environment(p plan, gaps []string) ([]string, error) {
 			// its own process, each time, without a cache.
 			"GST_REGISTRY_FORK=no",
 			"GST_REGISTRY=/dev/null",
+			// A picture is decoded whole, whatever its header promises: 8K
+			// pixels square at most.
+			"OPENCV_IO_MAX_IMAGE_PIXELS=67108864",
 			// GLib complains about a user without a home.
 			"HOME=/nonexistent",
 		)
