@@ -34,7 +34,7 @@ func (a *Agent) Snapshot() statuspage.Snapshot {
 	for _, c := range view.Cameras {
 		s.Cameras = append(s.Cameras, statuspage.Camera{
 			CameraState: cameraState(c), Source: c.Source, Backend: c.Backend, Frames: c.Frames,
-			Results: c.Results, Stale: c.Stale, Dropped: c.Dropped, HasResult: c.HasResult, Seq: c.Seq,
+			Results: c.Results, Stale: c.Stale, Dropped: c.Dropped, HasResult: c.HasResult, Release: c.Release, Seq: c.Seq,
 			AgeMicros: c.Age.Microseconds(), SinceMicros: c.Since.Microseconds(), Top: c.Top, Unenforced: c.Unenforced,
 		})
 	}

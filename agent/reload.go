@@ -25,10 +25,9 @@ func (a *Agent) watchConfig(ctx context.Context) error {
 
 // apply takes what may change while running and names what needs a restart.
 func (a *Agent) apply(ctx context.Context, next config.Config) {
-	if err := a.vision.SetCameras(ctx, cameras(next.Cameras)); err != nil {
+	if a.vision.SetCameras(ctx, cameras(next.Cameras)) != nil || a.vision.SetStaleAfter(ctx, next.Model.StaleAfter) != nil {
 		return // stopping
 	}
-	a.vision.SetStaleAfter(next.Model.StaleAfter)
 	a.setLevel(next.Log.Level)
 	a.mu.Lock()
 	a.telemetry, a.labels = next.Telemetry.Every, next.Labels

@@ -48,6 +48,7 @@ type Camera struct {
 	Stale       uint64        `json:"stale"`
 	Dropped     uint64        `json:"dropped"`
 	HasResult   bool          `json:"has_result"`
+	Release     string        `json:"release,omitempty"` // that gave the newest answer
 	Seq         uint64        `json:"seq,omitempty"`
 	AgeMicros   int64         `json:"age_us,omitempty"`   // capture to answer
 	SinceMicros int64         `json:"since_us,omitempty"` // answer to now

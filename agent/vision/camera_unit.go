@@ -166,7 +166,7 @@ func (v *Vision) attach(m *modelUnit, u *cameraUnit) {
 		return
 	}
 	r := reader{id: v.nextID(), event: event}
-	err = m.child.Attach(u.source, u.child.ring, event)
+	err = m.child.Attach(u.source, u.child.ring, event, time.Duration(v.staleNs.Load()))
 	if err == nil {
 		err = u.child.addReader(r.id, event)
 	}

@@ -28,6 +28,7 @@ type Result struct {
 type latest struct {
 	mu      sync.Mutex
 	ok      bool
+	source  uint32 // the ring r is of
 	r       Result
 	top     []infer.Score
 	at      time.Time
@@ -36,14 +37,25 @@ type latest struct {
 	dropped uint64
 }
 
-func (l *latest) set(r *Result, dropped uint64) {
+// set takes an answer, unless serves says that another model's count by now or
+// the frame was answered already: then both models saw it during a swap. Frames
+// that nobody answered are the gaps in the sequence; they are counted here,
+// where a swap makes no difference.
+func (l *latest) set(source uint32, r *Result, serves func() bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ok, l.r, l.at = true, *r, time.Now()
+	same := l.ok && l.source == source
+	if !serves() || same && r.Seq <= l.r.Seq {
+		return false
+	}
+	if same {
+		l.dropped += r.Seq - l.r.Seq - 1
+	}
+	l.ok, l.source, l.r, l.at = true, source, *r, time.Now()
 	l.top = append(l.top[:0], r.Top...)
 	l.r.Top, l.r.Scores = nil, nil
 	l.results++
-	l.dropped = dropped
+	return true
 }
 
 func (l *latest) countStale() {
@@ -135,12 +147,14 @@ func (v *Vision) result(m *modelUnit, r *protocol.Result) {
 	defer m.tally.mu.Unlock()
 	t := &m.tally
 	t.last = now
-	if r.Status != protocol.OK {
-		t.errors++
+	switch {
+	case r.Status == protocol.TooOld, r.Status == protocol.OK && r.StartNs-r.CapturedNs > v.staleNs.Load():
+		if v.serving.Load() == m {
+			u.latest.countStale()
+		}
 		return
-	}
-	if time.Duration(r.StartNs-r.CapturedNs) > time.Duration(v.staleNs.Load()) {
-		u.latest.countStale()
+	case r.Status != protocol.OK:
+		t.errors++
 		return
 	}
 	scores, err := m.model.Spec.Scores(r.Data, t.scores)
@@ -167,6 +181,7 @@ func (v *Vision) result(m *modelUnit, r *protocol.Result) {
 		Prep: time.Duration(r.PrepNs), Invoke: time.Duration(r.InvokeNs),
 		Scores: scores, Top: t.top,
 	}
-	u.latest.set(&res, r.Dropped)
-	v.cfg.OnResult(&res)
+	if u.latest.set(r.Source, &res, func() bool { return v.serving.Load() == m }) {
+		v.cfg.OnResult(&res)
+	}
 }

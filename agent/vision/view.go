@@ -33,13 +33,14 @@ type CameraView struct {
 
 	// the newest answer
 	HasResult bool
+	Release   string // that gave it
 	Seq       uint64
 	Age       time.Duration // when it was given
 	Since     time.Duration // since then
 	Top       []infer.Score
 	Results   uint64
-	Stale     uint64
-	Dropped   uint64
+	Stale     uint64 // frames too old when their turn came
+	Dropped   uint64 // frames without an answer between two that have one, stale ones included
 }
 
 // ModelView is the active model as it stands.
@@ -92,7 +93,7 @@ func (l *latest) into(c *CameraView) {
 	if !l.ok {
 		return
 	}
-	c.HasResult, c.Seq, c.Age, c.Since = true, l.r.Seq, l.r.Age, time.Since(l.at)
+	c.HasResult, c.Release, c.Seq, c.Age, c.Since = true, l.r.Release, l.r.Seq, l.r.Age, time.Since(l.at)
 	c.Top = append([]infer.Score(nil), l.top...)
 }
 

@@ -227,10 +227,19 @@ func (v *Vision) SetCameras(ctx context.Context, want []Camera) error {
 }
 
 // SetStaleAfter changes the age at which a frame is not answered any more.
-func (v *Vision) SetStaleAfter(d time.Duration) {
-	if d > 0 {
-		v.staleNs.Store(int64(d))
+func (v *Vision) SetStaleAfter(ctx context.Context, d time.Duration) error {
+	if d <= 0 || v.staleNs.Swap(int64(d)) == int64(d) {
+		return nil
 	}
+	// The children know the age since the rings were attached.
+	return v.call(ctx, func() {
+		for _, m := range []*modelUnit{v.active, v.warming} {
+			if m != nil {
+				v.detachAll(m)
+				v.attachAll(m)
+			}
+		}
+	})
 }
 
 func (v *Vision) nextID() uint32 {

@@ -81,7 +81,14 @@ func TestRings(t *testing.T) {
 			t.Fatalf("patterns %d and %d cannot be told apart", v, v+1)
 		}
 	}
-	left, right := newRing(t), newRing(t)
+	left, right, late := newRing(t), newRing(t), newRing(t)
+	// A frame whose turn comes too late is reported, not classified.
+	p.send(protocol.KindAttach, protocol.Attach{Source: 9, MaxAgeMicros: 1}, int(late.file.Fd()), camera.EventFD(late.event))
+	late.publish(pattern(0))
+	late.signal()
+	if r := p.result(); r.Source != 9 || r.Status != protocol.TooOld || r.ID != 1 || r.Dropped != 1 || r.InvokeNs != 0 || len(r.Data) != 0 {
+		t.Errorf("too old: %+v", r)
+	}
 	p.attach(7, left)
 	p.attach(0, right)
 

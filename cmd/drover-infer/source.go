@@ -18,6 +18,7 @@ const maxSources = 16
 // source is an attached ring.
 type source struct {
 	id      uint32
+	maxAge  time.Duration // 0: no limit
 	ring    *camera.RingReader
 	event   *os.File
 	pending atomic.Bool // the event was signalled; set by await, taken by the engine
@@ -58,6 +59,8 @@ func (e *engine) attach(m *ipc.Message) error {
 		return err
 	}
 	switch {
+	case req.MaxAgeMicros < 0:
+		return fmt.Errorf("%w: Attach with a negative age", errParent)
 	case len(m.FDs) != 2:
 		return fmt.Errorf("%w: Attach with %d descriptors, wanted ring and event", errParent, len(m.FDs))
 	case e.plan == nil:
@@ -76,7 +79,7 @@ func (e *engine) attach(m *ipc.Message) error {
 	if err != nil || eventErr != nil {
 		return fmt.Errorf("%w: Attach of source %d: ring: %v; event: %v", errParent, req.Source, err, eventErr)
 	}
-	s := &source{id: req.Source, ring: ring, event: event, gone: make(chan struct{})}
+	s := &source{id: req.Source, maxAge: time.Duration(req.MaxAgeMicros) * time.Microsecond, ring: ring, event: event, gone: make(chan struct{})}
 	e.sources = append(e.sources, s)
 	go s.await(e.wake)
 	return nil
@@ -118,6 +121,11 @@ func (e *engine) classify(s *source) error {
 	}
 	s.last = s.frame.Seq
 	result.ID, result.CapturedNs, result.Dropped = s.frame.Seq, int64(s.frame.CapturedAt), s.dropped
+	if s.maxAge > 0 && time.Duration(result.StartNs)-s.frame.CapturedAt > s.maxAge {
+		s.dropped++
+		result.Status, result.Dropped = protocol.TooOld, s.dropped
+		return e.send(&result)
+	}
 	if e.prepare(&s.frame, &result) {
 		e.invoke(&result)
 	}

@@ -287,10 +287,10 @@ func TestFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := c.Attach(1, f, f); err != nil {
+	if err := c.Attach(1, f, f, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Attach(1, f, f); !errors.Is(err, ErrState) {
+	if err := c.Attach(1, f, f, 0); !errors.Is(err, ErrState) {
 		t.Errorf("attached twice: %v", err)
 	}
 	<-enough

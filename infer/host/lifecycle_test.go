@@ -20,7 +20,7 @@ func TestRequestsOutOfOrder(t *testing.T) {
 	if _, err := c.Classify(t.Context(), picture(4, 4, camera.Gray8), nil); !errors.Is(err, ErrState) {
 		t.Errorf("before Load: %v", err)
 	}
-	if err := c.Attach(1, os.Stderr, os.Stderr); !errors.Is(err, ErrState) {
+	if err := c.Attach(1, os.Stderr, os.Stderr, 0); !errors.Is(err, ErrState) {
 		t.Errorf("Attach before Load: %v", err)
 	}
 	bad := fakeSpec()

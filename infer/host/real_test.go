@@ -249,7 +249,7 @@ func TestRealRing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer event.Close()
-	if err := c.Attach(7, ring, event); err != nil {
+	if err := c.Attach(7, ring, event, 0); err != nil {
 		t.Fatal(err)
 	}
 	for seq := uint64(1); seq <= 3; seq++ {

@@ -228,14 +228,15 @@ func (c *Child) send(kind byte, payload []byte, fds ...int) error {
 }
 
 // Attach gives the child a ring of frames and the eventfd that tells of new
-// ones; results arrive at OnResult with this source number. Choose a number
-// that was not used before, for results under way bear the old one. The files
-// stay the caller's.
-func (c *Child) Attach(source uint32, ring, event *os.File) error {
+// ones; results arrive at OnResult with this source number. A frame that is
+// older than maxAge when its turn comes is not classified, only reported
+// (protocol.TooOld); 0 means no limit. Choose a number that was not used before,
+// for results under way bear the old one. The files stay the caller's.
+func (c *Child) Attach(source uint32, ring, event *os.File, maxAge time.Duration) error {
 	if source == protocol.RunSource {
 		return fmt.Errorf("%w: source number %d is reserved", ErrState, source)
 	}
-	payload, err := protocol.Encode(protocol.Attach{Source: source})
+	payload, err := protocol.Encode(protocol.Attach{Source: source, MaxAgeMicros: max(0, maxAge).Microseconds()})
 	if err != nil {
 		return err
 	}

@@ -114,6 +114,9 @@ type Refused struct {
 // new frame.
 type Attach struct {
 	Source uint32 `json:"source"` // chosen by the parent, comes back in results
+	// MaxAgeMicros is how old a frame may be when its turn comes; an older one
+	// is not classified but answered with TooOld. 0 means no limit.
+	MaxAgeMicros int64 `json:"max_age_us,omitempty"`
 }
 
 // Detach stops reading a ring.

@@ -48,7 +48,7 @@ func TestResultRefused(t *testing.T) {
 		"half a header":     good[:ResultHeader/2],
 		"data cut":          good[:len(good)-1],
 		"data too long":     append(bytes.Clone(good), 0),
-		"unknown status":    set(4, 3),
+		"unknown status":    set(4, byte(TooOld)+1),
 		"captured negative": set(23, 0x80),
 		"started negative":  set(31, 0x80),
 		"prep negative":     set(39, 0x80),

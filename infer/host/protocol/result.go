@@ -12,11 +12,13 @@ const RunSource = ^uint32(0)
 // Status says how a result came about.
 type Status uint32
 
-// The statuses. A result that is not OK carries a message instead of a tensor.
+// The statuses. A result that is not OK carries a message instead of a tensor,
+// or nothing.
 const (
 	OK          Status = 0
 	BadFrame    Status = 1 // the frame's header or size is impossible
 	InvokeError Status = 2 // the runtime returned an error
+	TooOld      Status = 3 // the frame was older than Attach.MaxAgeMicros: it was not classified
 )
 
 // Result is the binary answer for one frame or Run request: a header of
@@ -30,7 +32,7 @@ type Result struct {
 	StartNs    int64  // CLOCK_MONOTONIC when the frame was taken from the ring
 	PrepNs     int64  // duration of the preprocessing
 	InvokeNs   int64  // duration of the inference
-	Dropped    uint64 // frames of this source that were never taken, since attach
+	Dropped    uint64 // frames of this source that were not classified, since attach: never taken, or TooOld
 	Data       []byte // raw output tensor, or a message when Status ≠ OK
 }
 
@@ -73,7 +75,7 @@ func (r *Result) Decode(b []byte) (more int, err error) {
 	n := int(le.Uint32(b[56:]))
 	r.Data = b[ResultHeader:]
 	switch {
-	case r.Status > InvokeError:
+	case r.Status > TooOld:
 		return 0, fmt.Errorf("%w: status %d", ErrResult, r.Status)
 	case r.PrepNs < 0 || r.InvokeNs < 0 || r.StartNs < 0 || r.CapturedNs < 0:
 		return 0, fmt.Errorf("%w: negative time", ErrResult)
