@@ -184,7 +184,11 @@ func (c *Config) Validate() error {
 
 // Settings is the camera as package camera knows it.
 func (c Camera) Settings() camera.Config {
-	return camera.Config{Source: c.Source, StallAfter: c.StallAfter}
+	s := camera.Config{Source: c.Source, StallAfter: c.StallAfter}
+	if s.StallAfter > camera.DefaultStuckAfter/2 {
+		s.StuckAfter = 2 * s.StallAfter // it must come after
+	}
+	return s
 }
 
 // NeedsRestart names the keys that differ and take effect only at the next

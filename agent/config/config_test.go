@@ -56,6 +56,15 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+func TestAPatientCamera(t *testing.T) {
+	for _, stall := range []time.Duration{0, 2 * time.Second, 5 * time.Second, time.Minute} {
+		c, err := Parse([]byte("device: a\ncameras: [{name: c, source: /dev/video0, stall_after: " + stall.String() + "}]\n"))
+		if err != nil || c.Cameras[0].StallAfter != stall {
+			t.Fatalf("stall_after %v: %v", stall, err)
+		}
+	}
+}
+
 func TestPasswordIsNotPrinted(t *testing.T) {
 	_, err := Parse([]byte("device: a\ncameras: [{name: c, source: 'rtsp://u:secret@h:99999/'}]\n"))
 	if err == nil || strings.Contains(err.Error(), "secret") {
