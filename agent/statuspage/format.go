@@ -17,9 +17,17 @@ func (l language) elapsed(d time.Duration) string {
 	case d < time.Hour:
 		return l.t("unit.minutes", n(int(d.Minutes())))
 	case d < 24*time.Hour:
-		return l.t("unit.hours", n(int(d.Hours())), n(int(d.Minutes())%60))
+		return l.pair("unit.hour", int(d.Hours()), int(d.Minutes())%60)
 	}
-	return l.t("unit.days", n(int(d.Hours())/24), n(int(d.Hours())%24))
+	return l.pair("unit.day", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// pair is a number of units with the smaller unit unless that is zero.
+func (l language) pair(unit string, n, smaller int) string {
+	if smaller == 0 {
+		return l.t(unit, strconv.Itoa(n))
+	}
+	return l.t(unit+"s", strconv.Itoa(n), strconv.Itoa(smaller))
 }
 
 // micros is a short time in microseconds with two to three digits.

@@ -181,3 +181,43 @@ func TestPageTellsThatTheDeviceIsGone(t *testing.T) {
 	b.eventually(t, `!document.getElementById("lost").hidden && document.documentElement.hasAttribute("data-lost")`)
 	b.shoot(t, "lost")
 }
+
+// dim lists texts whose contrast with what lies under them is below 4.5.
+const dim = `(() => {
+	const parse = (c) => c.match(/[\d.]+/g).map(Number);
+	const shine = (c) => { const [r, g, b] = parse(c).map((v) => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; }); return .2126 * r + .7152 * g + .0722 * b; };
+	const under = (el) => { for (; el; el = el.parentElement) { const c = getComputedStyle(el).backgroundColor; const p = parse(c); if (p.length < 4 || p[3] === 1) return c; } return "rgb(255,255,255)"; };
+	return [...document.body.querySelectorAll("*")].filter((el) => el.offsetParent && [...el.childNodes].some((n) => n.nodeType === 3 && n.data.trim())).map((el) => {
+		const a = shine(getComputedStyle(el).color), b = shine(under(el));
+		return { el, ratio: (Math.max(a, b) + .05) / (Math.min(a, b) + .05) };
+	}).filter((x) => x.ratio < 4.5).map((x) => x.ratio.toFixed(2) + " " + x.el.className + ": " + x.el.textContent);
+})()`
+
+func TestEverybodyCanReadIt(t *testing.T) {
+	f := &fake{snapshot: healthy(), preview: picture}
+	s := start(t, f)
+	b := openBrowser(t)
+	for _, m := range moments() {
+		snapshot := healthy()
+		m.edit(&snapshot)
+		f.change(func(s *Snapshot) { *s = snapshot })
+		for _, scheme := range []string{"light", "dark"} {
+			b.do(t, screen(1360, 900, scheme), chromedp.Navigate(s.URL()))
+			if n := ask[int](t, b, `document.body.querySelectorAll("*").length`); n < 50 {
+				t.Fatalf("%s: only %d elements", m.name, n)
+			}
+			for _, text := range ask[[]string](t, b, dim) {
+				t.Errorf("%s, %s: %s", m.name, scheme, text)
+			}
+		}
+		if n := ask[int](t, b, `[...document.querySelectorAll("section")].filter((s) => !s.getAttribute("aria-label") && !document.getElementById(s.getAttribute("aria-labelledby"))).length`); n != 0 {
+			t.Errorf("%s: %d sections without a name", m.name, n)
+		}
+		if n := ask[int](t, b, `[...document.images].filter((i) => !i.alt).length`); n != 0 {
+			t.Errorf("%s: %d pictures without alt text", m.name, n)
+		}
+		if live := ask[[]string](t, b, `[...document.querySelectorAll("[aria-live]")].map((e) => e.id)`); !slices.Equal(live, []string{"problems"}) {
+			t.Errorf("%s: live regions %q", m.name, live)
+		}
+	}
+}

@@ -58,7 +58,10 @@ func (l language) describe(s Snapshot, exposed string, history int) words {
 		Device: s.Device, Zone: l.t("page.zone", s.Now.Format("MST")), AsOf: l.t("page.asof", clock(s.Now, s.Now)),
 		About:   l.t("page.about", s.State.Agent, s.State.Arch, l.elapsed(s.Now.Sub(s.Started))),
 		Release: l.releaseFacts(s), Model: l.modelFacts(s.Model), LinkFacts: l.linkFacts(s), DeviceFacts: l.deviceFacts(s),
-		Update: l.update(s), Problems: l.problems(s, exposed), Link: l.link(s),
+		Update: l.update(s), Problems: l.problems(s, exposed),
+	}
+	if s.Fleet != "" { // otherwise the verdict says it
+		w.Link = l.link(s)
 	}
 	w.Verdict, w.Headline = l.verdict(s)
 	w.Title = l.t("page.title", w.Headline, s.Device)
@@ -100,6 +103,7 @@ func (l language) verdict(s Snapshot) (is, headline string) {
 	return "ok", l.t("verdict.ok")
 }
 
+// link is the state of the connection.
 func (l language) link(s Snapshot) badge {
 	switch {
 	case s.Fleet == "":
@@ -128,9 +132,10 @@ func (l language) problems(s Snapshot, exposed string) []line {
 		say("warn", l.t("problem.config", s.State.Config))
 	}
 	switch {
-	case s.Fleet == "":
-		say("warn", s.LinkError)
+	case s.Fleet == "" && s.LinkError == "":
 		say("warn", l.t("problem.join"))
+	case s.Fleet == "":
+		say("warn", s.LinkError) // says what to do, or why joining failed
 	case !s.Connected && s.LinkError == "":
 		say("warn", l.t("problem.link", l.t("problem.link.why")))
 	case !s.Connected:

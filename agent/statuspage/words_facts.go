@@ -54,7 +54,7 @@ func (l language) cameraFacts(c Camera) []fact {
 	f.add("camera.frames", count(c.Frames), "")
 	f.add("camera.results", count(c.Results), "")
 	f.add("camera.dropped", count(c.Dropped), "")
-	f.add("camera.stale", count(c.Stale), alarm(c.Stale, "warn"))
+	f.add("camera.stale", count(c.Stale), look(c.Stale > c.Results/100, "warn"))
 	f.add("camera.restarts", strconv.Itoa(c.Restarts), alarm(uint64(max(c.Restarts, 0)), "warn"))
 	source := c.Source
 	if c.Backend != "" {
@@ -107,6 +107,9 @@ func (l language) modelFacts(m Model) []fact {
 	is := map[string]string{"running": "ok", "failed": "bad", "starting": "warn"}[m.State]
 	f.add("model.state", l.word("state.", m.State), is)
 	f.add("model.error", m.Error, "bad")
+	if m.State == "none" {
+		return f.list
+	}
 	f.add("model.fallback", m.Fallback, "warn")
 	if m.InvokeP50 > 0 {
 		f.add("model.p50", micros(m.InvokeP50), "")
@@ -131,14 +134,19 @@ func (l language) linkFacts(s Snapshot) []fact {
 	f := facts{language: l}
 	b := l.link(s)
 	f.add("link.state", b.Text, b.Is)
-	if !s.Connected {
+	if !s.Connected && s.Fleet != "" {
 		f.add("link.error", s.LinkError, "")
 	}
 	f.add("link.fleet", s.Fleet, "")
 	f.add("link.broker", s.Broker, "")
 	f.add("link.outbox", l.t("link.outbox.value", strconv.Itoa(s.Outbox.Waiting)), "")
-	f.add("link.dropped", l.t("link.outbox.value", strconv.FormatInt(s.Outbox.Dropped, 10)), look(s.Outbox.Dropped > 0, "warn"))
+	if s.Outbox.Dropped > 0 {
+		f.add("link.dropped", l.t("link.outbox.value", strconv.FormatInt(s.Outbox.Dropped, 10)), "warn")
+	}
 	f.add("link.outboxerror", s.Outbox.Problem, "bad")
+	if s.Fetch.Bytes == 0 {
+		return f.list
+	}
 	f.add("link.bytes", size(int64(min(s.Fetch.Bytes, 1<<62))), "")
 	f.add("link.chunks", l.t("link.chunks.value", count(s.Fetch.Good), count(s.Fetch.Corrupt)), alarm(s.Fetch.Corrupt, "warn"))
 	return f.list
