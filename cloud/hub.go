@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,8 +26,8 @@ import (
 type Hub struct {
 	fleet     *Fleet
 	log       *slog.Logger
-	broker    *broker.Broker // nil with an external one
-	bus       *bus
+	session   session
+	broker    *broker.Broker // the session, where it is the embedded one; else nil
 	enroll    net.Listener
 	publisher *publisher
 	chunks    *multicast.Server
@@ -49,73 +48,46 @@ type HubOptions struct {
 // NewHub takes the ports; Run serves.
 func NewHub(ctx context.Context, f *Fleet, o HubOptions) (*Hub, error) {
 	h := &Hub{fleet: f, log: o.Logger, problems: map[string]string{}}
-	address := f.Settings.External
-	if address == "" {
-		b, err := broker.New(broker.Config{
-			Fleet: f.Settings.Fleet, Address: f.Settings.Broker.Listen, TLS: f.Authority.TLSConfig(),
-			Revoked: f.Authority.Revoked, Log: o.Logger,
-		})
-		if err != nil {
-			return nil, err
-		}
-		h.broker, address = b, loopback(b.Addr())
-	}
 	var err error
-	if h.enroll, err = net.Listen("tcp", f.Settings.Enroll.Listen); err != nil {
-		return nil, fmt.Errorf("cloud: enrolment: %w", err)
-	}
-	h.bus = newBus(ctx, f.Settings.Fleet, address, clientTLS(f, address), []wire.Leaf{
-		wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet,
-	}, o.Logger)
 	if h.publisher, err = newPublisher(h); err != nil {
-		return nil, errors.Join(err, h.enroll.Close())
+		return nil, err
+	}
+	if h.session, h.broker, err = openSession(f, h.publisher.restore, o.Logger); err != nil {
+		return nil, err
+	}
+	if h.enroll, err = net.Listen("tcp", f.Settings.Enroll.Listen); err != nil {
+		return nil, errors.Join(fmt.Errorf("cloud: enrolment: %w", err), h.closeBroker(ctx))
 	}
 	h.monitor = monitor.New(f.Registry, o.Logger, o.Observe)
 	topics := wire.Topics{Fleet: f.Settings.Fleet}
 	h.chunks = multicast.New(multicast.Config{
 		Size: h.served, Read: f.Registry.ReadBlobAt, Logger: o.Logger,
 		Publish: func(ctx context.Context, digest string, chunk int, data []byte) error {
-			return h.bus.publish(ctx, topics.BlobChunk(digest, chunk), data, 0, false)
+			return h.session.Publish(ctx, topics.BlobChunk(digest, chunk), data, 0, false)
 		},
 	})
 	return h, nil
 }
 
-// clientTLS is how the hub meets a broker: by its own certificate, and only one
-// whose certificate leads to the fleet's root.
-func clientTLS(f *Fleet, address string) *tls.Config {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
+// closeBroker gives the embedded broker's port back when the hub will not run.
+func (h *Hub) closeBroker(ctx context.Context) error {
+	if h.broker == nil {
+		return nil
 	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: f.Authority.Pool(), ServerName: host,
-		Certificates: []tls.Certificate{f.Authority.HubCertificate()},
-	}
-}
-
-// loopback makes a listening address one that can be dialled here.
-func loopback(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	return h.broker.Run(ended)
 }
 
 // Run serves until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	if h.broker != nil {
-		g.Go(func() error { return h.broker.Run(ctx) })
+	if err := h.listen(ctx); err != nil {
+		return errors.Join(err, h.enroll.Close(), h.closeBroker(ctx))
 	}
-	g.Go(func() error { return h.bus.run(ctx) })
+	g.Go(func() error { return h.session.Run(ctx) })
 	g.Go(func() error { return h.publisher.run(ctx) })
 	g.Go(func() error { return h.chunks.Run(ctx) })
-	g.Go(func() error { return h.receive(ctx) })
 	g.Go(func() error { return h.decide(ctx) })
 	g.Go(func() error { return h.revocations(ctx) })
 	g.Go(func() error { return h.serveEnrolment(ctx) })
@@ -125,26 +97,32 @@ func (h *Hub) Run(ctx context.Context) error {
 	return nil
 }
 
-// receive takes what devices send.
-func (h *Hub) receive(ctx context.Context) error {
-	for {
+// receiveRetry is the pause while the database cannot be written. Meanwhile the
+// broker holds what devices send: nothing is acknowledged that was not stored.
+const receiveRetry = time.Second
+
+// receive takes one message of a device.
+func (h *Hub) receive(ctx context.Context, topic string, payload []byte) {
+	t, err := wire.ParseTopic(topic)
+	if err != nil || t.Device == "" || t.Fleet != h.fleet.Settings.Fleet {
+		h.log.Warn("message on an unknown topic", "topic", topic)
+		return
+	}
+	if t.Leaf == wire.LeafGet {
+		h.chunks.Request(t.Device, payload)
+		return
+	}
+	for ctx.Err() == nil {
+		err := h.monitor.Receive(ctx, t, payload)
+		if ctx.Err() == nil {
+			h.problem("reception", err)
+		}
+		if err == nil {
+			return
+		}
 		select {
+		case <-time.After(receiveRetry):
 		case <-ctx.Done():
-			return nil
-		case m := <-h.bus.in:
-			t, err := wire.ParseTopic(m.topic)
-			if err != nil || t.Device == "" || t.Fleet != h.fleet.Settings.Fleet {
-				h.log.Warn("message on an unknown topic", "topic", m.topic)
-				continue
-			}
-			if t.Leaf == wire.LeafGet {
-				h.chunks.Request(t.Device, m.payload)
-				continue
-			}
-			err = h.monitor.Receive(ctx, t, m.payload)
-			if ctx.Err() == nil {
-				h.problem("reception", err)
-			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/droverhq/drover/agent/wire"
@@ -35,10 +36,14 @@ type publisher struct {
 	renew  time.Time
 	last   *publish.Publication
 	out    map[string]int64 // role → newest version on the broker
+	again  chan struct{}    // cap 1: the broker may lack something, or have something else
+
+	mu     sync.Mutex
+	expect map[string]string // topic → digest of what was published there
 }
 
 func newPublisher(h *Hub) (*publisher, error) {
-	p := &publisher{hub: h, keys: publish.Keys{}, holder: rand.Text(), seen: -1, out: map[string]int64{}}
+	p := &publisher{hub: h, keys: publish.Keys{}, holder: rand.Text(), seen: -1, out: map[string]int64{}, again: make(chan struct{}, 1), expect: map[string]string{}}
 	for _, role := range publish.Roles() {
 		if !publish.Online(role) {
 			continue
@@ -61,8 +66,8 @@ func (p *publisher) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-p.hub.bus.connected:
-			again = true // the broker may have forgotten everything
+		case <-p.again:
+			again = true
 		case <-tick.C:
 		}
 		err := p.round(ctx, again)
@@ -153,18 +158,18 @@ func (p *publisher) send(ctx context.Context, again bool) error {
 		if !again && m.Version <= p.out[m.Role] {
 			continue
 		}
-		if err := p.hub.bus.publish(ctx, topics.TrustRole(m.Role, m.Version), m.Raw, 1, true); err != nil {
+		if err := p.retain(ctx, topics.TrustRole(m.Role, m.Version), m.Raw); err != nil {
 			return err
 		}
 	}
 	if again || p.last.Versions["timestamp"] != p.out["timestamp"] {
-		if err := p.hub.bus.publish(ctx, topics.TrustCurrent(), p.last.Current, 1, true); err != nil {
+		if err := p.retain(ctx, topics.TrustCurrent(), p.last.Current); err != nil {
 			return err
 		}
 	}
 	for _, role := range []string{wire.RoleTargets, wire.RoleModels, wire.RoleRollouts} {
 		for v := max(1, p.out[role]-keepOldTrust); v <= p.last.Versions[role]-keepOldTrust; v++ {
-			if err := p.hub.bus.publish(ctx, topics.TrustRole(role, v), nil, 1, true); err != nil {
+			if err := p.retain(ctx, topics.TrustRole(role, v), nil); err != nil {
 				return err
 			}
 		}
@@ -173,6 +178,35 @@ func (p *publisher) send(ctx context.Context, again bool) error {
 		p.out[role] = v
 	}
 	return nil
+}
+
+func (p *publisher) retain(ctx context.Context, topic string, payload []byte) error {
+	p.mu.Lock()
+	p.expect[topic] = wire.NewBlobRef(payload).Digest
+	p.mu.Unlock()
+	return p.hub.session.Publish(ctx, topic, payload, 1, true)
+}
+
+// restore has everything published again.
+func (p *publisher) restore() {
+	select {
+	case p.again <- struct{}{}:
+	default:
+	}
+}
+
+// witness sees what stands on the trust topics. What the hub did not put there
+// is overwritten: devices refuse it anyway, but while it stands there a device
+// that comes new finds nothing better.
+func (p *publisher) witness(topic string, payload []byte) {
+	p.mu.Lock()
+	want, known := p.expect[topic]
+	p.mu.Unlock()
+	if !known || wire.NewBlobRef(payload).Digest == want {
+		return
+	}
+	p.hub.log.Warn("somebody else wrote on a trust topic; restoring", "topic", topic, "bytes", len(payload))
+	p.restore()
 }
 
 // stored is how a rollout stands in the registry.

@@ -2,13 +2,19 @@ package up
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
 	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud"
+	"github.com/droverhq/drover/cloud/identity"
+	"github.com/droverhq/drover/cloud/publish"
 	"github.com/droverhq/drover/cloud/registry"
 )
 
@@ -21,7 +27,7 @@ func (s *story) tampered(ctx context.Context, first, good registry.Release) erro
 		return fmt.Errorf("up: forge a release: %w", err)
 	}
 	mark := s.events.mark()
-	if err := cloud.Impose(ctx, s.fleet, forged); err != nil {
+	if err := s.impose(ctx, forged); err != nil {
 		return fmt.Errorf("up: take over the broker: %w", err)
 	}
 	e, err := s.events.wait(ctx, mark, updateWithin, "refusal of the forged metadata", func(e wire.Event) bool {
@@ -35,8 +41,9 @@ func (s *story) tampered(ctx context.Context, first, good registry.Release) erro
 }
 
 // forge makes a fleet of the same name with other keys, and a rollout in it.
-func (s *story) forge(ctx context.Context, of registry.Release) (*cloud.Publication, error) {
-	evil, err := cloud.Init(ctx, filepath.Join(s.opts.Dir, "attacker"), cloud.InitOptions{Settings: s.fleet.Settings, Insecure: true})
+func (s *story) forge(ctx context.Context, of registry.Release) (*publish.Publication, error) {
+	dir := filepath.Join(s.opts.Dir, "attacker")
+	evil, err := cloud.Init(ctx, dir, cloud.InitOptions{Settings: s.fleet.Settings, Insecure: true})
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +52,63 @@ func (s *story) forge(ctx context.Context, of registry.Release) (*cloud.Publicat
 	if err != nil {
 		return nil, err
 	}
-	m.Version += 100
-	m.Notes = "tampered with"
-	return cloud.PublishOffline(ctx, evil, m)
+	m.Version, m.Notes = m.Version+100, "tampered with"
+	keys, now := publish.Keys{}, time.Now()
+	for _, role := range publish.Roles() {
+		if keys[role], err = (publish.KeyDir{Path: filepath.Join(dir, "keys")}).Load(role, ""); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := publish.AddRelease(ctx, evil.Repo(), keys[wire.RoleModels], wire.Encode(m), now); err != nil {
+		return nil, err
+	}
+	plan := wire.Plan{V: wire.Version, ID: "forged", Serial: 1000, Release: m.Path(), Selector: wire.Selector{Threshold: wire.Whole}}
+	plan.Probation.Frames, plan.Probation.Seconds = 1, 60
+	if err := publish.SetPlans(ctx, evil.Repo(), keys[wire.RoleRollouts], []wire.Plan{plan}, now); err != nil {
+		return nil, err
+	}
+	return publish.Publish(ctx, evil.Repo(), keys["snapshot"], keys["timestamp"], now)
+}
+
+// impose puts a forged world on the fleet's topics, with the broker's own power:
+// the hub's certificate stands for a broker that was taken over.
+func (s *story) impose(ctx context.Context, p *publish.Publication) error {
+	settings := s.fleet.Settings
+	host, _, err := net.SplitHostPort(settings.Broker.Public)
+	if err != nil {
+		return err
+	}
+	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tls://" + settings.Broker.Public).SetClientID(identity.HubName).
+		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectTimeout(attackWithin).
+		SetTLSConfig(&tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: s.fleet.Authority.Pool(), ServerName: host,
+			Certificates: []tls.Certificate{s.fleet.Authority.HubCertificate()},
+		}))
+	if err := done(ctx, client.Connect()); err != nil {
+		return err
+	}
+	defer client.Disconnect(100)
+	topics := wire.Topics{Fleet: settings.Fleet}
+	for _, m := range p.Retained {
+		if err := done(ctx, client.Publish(topics.TrustRole(m.Role, m.Version), 1, true, m.Raw)); err != nil {
+			return err
+		}
+	}
+	return done(ctx, client.Publish(topics.TrustCurrent(), 1, true, p.Current))
+}
+
+const attackWithin = 10 * time.Second
+
+// done waits for what the MQTT client was asked for.
+func done(ctx context.Context, t mqtt.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-time.After(attackWithin):
+		return errors.New("no answer from the broker")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // bad signs, with the right key, the first model under the golden outputs of
