@@ -70,6 +70,9 @@ func TestPageInABrowser(t *testing.T) {
 		b.eventually(t, `document.title === `+quote(want.Title))
 		b.eventually(t, `document.querySelector(".headline").innerText.startsWith(`+quote(want.Update.Headline)+`)`)
 		b.eventually(t, `[...document.querySelectorAll(".camera[data-is=running] img")].every((i) => i.naturalWidth > 0)`)
+		snapshot.Now = snapshot.Now.Add(time.Second) // one more round, over elements that are there already
+		f.change(func(s *Snapshot) { *s = snapshot })
+		b.eventually(t, `document.querySelector(".now").innerText.includes("12:00:01")`)
 		b.shoot(t, m.name+"-light")
 		b.do(t, screen(1360, 900, "dark"))
 		b.shoot(t, m.name+"-dark")
@@ -112,6 +115,7 @@ func TestHostileTextStaysText(t *testing.T) {
 	snapshot.State.Problems, snapshot.State.Healthy = []string{evil}, false
 	snapshot.Cameras[0].Name = `"><svg onload="window.hacked=4">`
 	snapshot.Cameras[0].Top[0].Label = evil
+	snapshot.Cameras = append(snapshot.Cameras, snapshot.Cameras[0]) // twice the same name
 	snapshot.Model.Fallback, snapshot.Model.Digest = evil, evil
 	snapshot.State.Update.Message = evil
 	snapshot.History[0].Event.Message, snapshot.History[0].Event.Kind = evil, evil
@@ -121,7 +125,12 @@ func TestHostileTextStaysText(t *testing.T) {
 	b.do(t, chromedp.Navigate(s.URL()))
 	f.change(func(s *Snapshot) { *s = snapshot })
 	b.eventually(t, `document.querySelector("h1").textContent === `+quote(evil)) // by the script
-	b.do(t, chromedp.Navigate(s.URL()))                                          // by the server
+	f.change(func(s *Snapshot) { s.Now = noon.Add(time.Second) })
+	b.eventually(t, `document.querySelector(".now").innerText.includes("12:00:01")`)
+	if n := ask[int](t, b, `document.querySelectorAll(".camera").length`); n != 2 {
+		t.Errorf("%d cameras after another round", n)
+	}
+	b.do(t, chromedp.Navigate(s.URL())) // by the server
 	b.eventually(t, `document.querySelector("figure img").naturalWidth > 0`)
 	hacked := ask[bool](t, b, `window.hacked !== undefined`)
 	elements := ask[int](t, b, `document.querySelectorAll("[onerror],[onload],script:not([src])").length`)

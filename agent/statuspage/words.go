@@ -167,14 +167,14 @@ func (l language) camera(c Camera) cameraWords {
 	if since > oldAnswer {
 		w.AnswerIs = "old"
 	}
-	for _, score := range c.Top {
+	for rank, score := range c.Top {
 		label := score.Label
 		if label == "" {
 			label = l.t("camera.class", strconv.Itoa(score.Class))
 		}
 		share := min(max(finite(float64(score.P)), 0), 1)
 		text := percent(float32(share))
-		w.Top = append(w.Top, scoreWords{strconv.Itoa(score.Class), label, text, strconv.FormatFloat(share*100, 'f', 1, 64) + "%"})
+		w.Top = append(w.Top, scoreWords{strconv.Itoa(rank), label, text, strconv.FormatFloat(share*100, 'f', 1, 64) + "%"})
 	}
 	return w
 }

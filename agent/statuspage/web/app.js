@@ -31,7 +31,11 @@ function bind(el, data) {
 function list(el, items) {
   const template = el.querySelector(":scope > template");
   const old = new Map();
-  for (const child of el.children) if (child !== template) old.set(child.dataset.key, child);
+  for (const child of [...el.children]) {
+    if (child === template) continue;
+    old.get(child.dataset.key)?.remove(); // keys that are not unique: made anew
+    old.set(child.dataset.key, child);
+  }
   let last = template;
   for (const item of items ?? []) {
     let child = old.get(item.Key);
