@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -37,6 +38,13 @@ func (f *Fleet) Release(ctx context.Context, o ReleaseOptions) (registry.Release
 	if err != nil {
 		return registry.Release{}, err
 	}
+	rel, err := f.Registry.Release(ctx, ReleaseOf(m.Ref()))
+	if err == nil {
+		return rel, f.finishRelease(ctx, rel, o.Passphrase)
+	}
+	if !errors.Is(err, registry.ErrNotFound) {
+		return registry.Release{}, err
+	}
 	model, err := f.Registry.ReadBlob(ctx, m.TFLite, wire.MaxBlob)
 	if err != nil {
 		return registry.Release{}, err
@@ -68,6 +76,28 @@ func (f *Fleet) Release(ctx context.Context, o ReleaseOptions) (registry.Release
 		manifest.Report = &ref
 	}
 	return f.SignRelease(ctx, manifest, o.Passphrase)
+}
+
+// finishRelease signs a release that was registered, but whose signing was cut
+// off; its manifest stays as it was. One that is signed is publish.ErrExists.
+func (f *Fleet) finishRelease(ctx context.Context, rel registry.Release, passphrase string) error {
+	signed, err := publish.Releases(ctx, f.Repo())
+	if err != nil {
+		return err
+	}
+	if _, done := signed[rel.Path]; done {
+		return fmt.Errorf("cloud: release %s: %w, and a release never changes; register a new version of the model to release that", rel.Path, publish.ErrExists)
+	}
+	keys, err := f.signers(wire.RoleModels, passphrase)
+	if err != nil {
+		return err
+	}
+	raw, err := f.Registry.ReadBlob(ctx, rel.Manifest, wire.MaxManifest)
+	if err != nil {
+		return err
+	}
+	_, err = publish.AddRelease(ctx, f.Repo(), keys, raw, time.Now())
+	return err
 }
 
 // variant stores what a variant is made of and describes it.

@@ -15,6 +15,9 @@ import (
 // ErrBusy says that another rollout is under way.
 var ErrBusy = errors.New("cloud: another rollout is under way")
 
+// ErrEnded says that a rollout has ended already.
+var ErrEnded = errors.New("cloud: the rollout has ended")
+
 // RolloutOptions describe a new rollout.
 type RolloutOptions struct {
 	ID        string         // empty: made of model and version
@@ -85,7 +88,7 @@ func (f *Fleet) AbortRollout(ctx context.Context, id, reason string) (registry.R
 			return err
 		}
 		if !s.Progress.State.Open() {
-			return fmt.Errorf("cloud: rollout %s is %s already", id, s.Progress.State)
+			return fmt.Errorf("%w: %s is %s", ErrEnded, id, s.Progress.State)
 		}
 		s.Progress.State, s.Progress.Reason = rollout.Aborted, reason
 		return s.store(ro)

@@ -49,7 +49,7 @@ func Train(ctx context.Context, o TrainOptions) (*train.Artifact, error) {
 	if err := o.complete(ctx, set, labels); err != nil {
 		return nil, err
 	}
-	if err := o.Spec.Validate(); err != nil {
+	if _, err := train.NewNetwork(o.Spec); err != nil { // what cannot be built is found before the pictures are prepared
 		return nil, err
 	}
 	digest, err := set.Digest(ctx)
@@ -115,7 +115,7 @@ func TrainingRecipe(gray bool) infer.Preprocess {
 
 // withoutTest leaves out of set the pictures whose bytes stand in test too.
 func withoutTest(ctx context.Context, set, test *dataset.Set, labels []string) (*dataset.Set, error) {
-	if _, err := evaluate.MapClasses(set, labels); err != nil {
+	if err := sameOrder(set, labels); err != nil {
 		return nil, err
 	}
 	if test == nil {
@@ -146,6 +146,22 @@ func withoutTest(ctx context.Context, set, test *dataset.Set, labels []string) (
 		return nil, fmt.Errorf("cloud: train: %w: every picture of %s is in the test set too", train.ErrData, set.Name)
 	}
 	return set.Subset(set.Name, keep), nil
+}
+
+// sameOrder wants label i for class i: that is how the network is trained.
+func sameOrder(set *dataset.Set, labels []string) error {
+	outputs, err := evaluate.MapClasses(set, labels)
+	if err != nil {
+		return err
+	}
+	counts := set.Counts()
+	for class, output := range outputs {
+		if counts[class] > 0 && class != output {
+			return fmt.Errorf("cloud: train: %w: class %d of the set is %q, which is label %d; the labels must stand in the order of the classes",
+				evaluate.ErrClasses, class, set.Classes[class], output)
+		}
+	}
+	return nil
 }
 
 // HoldOut parts a set in one to train on and one to judge by. Copies of a

@@ -24,9 +24,16 @@ func (a *app) complain(err error, c class) {
 	}
 }
 
+// maxLine is how long an error may get, in characters.
+const maxLine = 400
+
 // oneLine makes an error readable: on one line, without the names of packages,
 // which tell a person nothing.
 func oneLine(s string) string {
-	packages := regexp.MustCompile(`(^|: |; )(?:(?:cloud|registry|identity|publish|broker|dataset|evaluate|train|rollout|infer|infer/host|host|modelfile|trust|wire|cage): )+`)
-	return packages.ReplaceAllString(strings.ReplaceAll(s, "\n", "; "), "$1")
+	packages := regexp.MustCompile(`(^|: |; )(?:(?:cloud|registry|identity|publish|broker|dataset|evaluate|train|rollout|infer|infer/host|host|modelfile|tflite|trust|wire|cage): )+`)
+	s = packages.ReplaceAllString(strings.ReplaceAll(s, "\n", "; "), "$1")
+	if r := []rune(s); len(r) > maxLine {
+		s = string(r[:maxLine-1]) + "…" // a runtime may complain of every tensor
+	}
+	return s
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud"
 	"github.com/droverhq/drover/cloud/dataset"
 	"github.com/droverhq/drover/cloud/evaluate"
@@ -59,16 +58,19 @@ func classes() []class {
 			[]error{modelfile.ErrNotModel, modelfile.ErrTruncated, modelfile.ErrCorrupt, modelfile.ErrLimit, modelfile.ErrUnsupported, infer.ErrContract, cloud.ErrSpec},
 			func(err error) bool { return is[*host.Refusal](err) || is[*host.RunError](err) || is[*host.Death](err) }},
 		{exitGate, "a gate was missed or a verification failed",
-			[]error{errGate, registry.ErrCorrupt}, nil},
+			[]error{errGate, errBroken, registry.ErrCorrupt}, nil},
 		{exitConflict, "it exists already, is immutable, or something else is under way",
-			[]error{cloud.ErrExists, cloud.ErrBusy, identity.ErrExists, publish.ErrExists, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist}, nil},
+			[]error{cloud.ErrExists, cloud.ErrBusy, cloud.ErrEnded, identity.ErrExists, publish.ErrExists, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist}, nil},
 		{exitNotFound, "what was named does not exist: a fleet, model, release, rollout, device, file or program",
 			[]error{registry.ErrNotFound, cloud.ErrNoFleet, publish.ErrNoFleet, identity.ErrNoFleet, host.ErrNoProgram, fs.ErrNotExist}, nil},
 	}
 }
 
-// errGate is wrapped when a check that was asked for came out negative.
-var errGate = errors.New("not good enough")
+// One of these is wrapped when a check that was asked for came out negative.
+var (
+	errGate   = errors.New("not good enough")
+	errBroken = errors.New("the chain of trust is broken")
+)
 
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
@@ -154,11 +156,14 @@ func hintFor(err error) string {
 		{modelfile.ErrNotModel, "drover takes .tflite files"},
 		{modelfile.ErrTruncated, "the file is not whole: fetch it again"},
 		{infer.ErrContract, "--labels FILE needs one line for each output; --mean and --std one value, or one per channel"},
-		{wire.ErrMalformed, ""},
+		{registry.ErrImmutable, "register a new version, or choose another name"},
 	} {
 		if errors.Is(err, h.kind) {
 			return h.text
 		}
+	}
+	if errors.Is(err, dataset.ErrLayout) && strings.Contains(err.Error(), "no column") {
+		return "--file-column and --label-column name the columns"
 	}
 	if r, ok := errors.AsType[*host.Refusal](err); ok && strings.Contains(r.Message, "edgetpu") {
 		return "this model was compiled for an Edge TPU; take the one it was compiled from"

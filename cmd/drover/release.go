@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -130,12 +131,12 @@ func (a *app) runRelease(ctx context.Context, fleet *cloud.Fleet, ref string, f 
 }
 
 func budget(b wire.Budget) string {
-	text := ""
+	var parts []string
 	if b.LatencyP99Micros > 0 {
-		text = fmt.Sprintf("p99 %v ", time.Duration(b.LatencyP99Micros)*time.Microsecond)
+		parts = append(parts, fmt.Sprintf("p99 %v", time.Duration(b.LatencyP99Micros)*time.Microsecond))
 	}
 	if b.MemoryBytes > 0 {
-		text += size(b.MemoryBytes)
+		parts = append(parts, fmt.Sprintf("%d MiB", b.MemoryBytes>>20))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }

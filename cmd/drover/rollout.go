@@ -14,7 +14,6 @@ import (
 
 	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud"
-	"github.com/droverhq/drover/cloud/registry"
 	"github.com/droverhq/drover/cloud/rollout"
 )
 
@@ -66,6 +65,8 @@ three is in. The running hub signs the plan and publishes it.`,
 func (f *rolloutFlags) selector(release string) (wire.Selector, error) {
 	s := wire.Selector{Devices: f.devices, Labels: f.labels}
 	switch {
+	case f.id != "" && !wire.ValidName(f.id):
+		return s, usage("a to z, 0 to 9 and hyphens, at most 63", "%q is no name for a rollout", f.id)
 	case f.percent < 0 || f.percent > 100:
 		return s, usage("", "--percent %g: wanted 0 to 100", f.percent)
 	case f.frames < 0 || f.seconds < 0 || f.maxFailed < 0 || f.maxFailed > 1 || f.deadline < 0:
@@ -134,6 +135,10 @@ func (a *app) rolloutList() *cobra.Command {
 					return err
 				}
 				return a.print(all, func(w io.Writer) {
+					if len(all) == 0 {
+						fmt.Fprintln(w, "no rollouts; drover rollout start begins one")
+						return
+					}
 					var rows [][]string
 					for _, r := range all {
 						o := r.Progress.Observed
@@ -206,7 +211,7 @@ the others stay where they are.`,
 				if err != nil {
 					return err
 				}
-				return a.print(registry.Rollout(ro), func(w io.Writer) { fmt.Fprintf(w, "rollout %s is aborted\n", ro.ID) })
+				return a.print(ro, func(w io.Writer) { fmt.Fprintf(w, "rollout %s is aborted\n", ro.ID) })
 			})
 		},
 	}

@@ -34,7 +34,7 @@ does not hold ends with exit code 5.`,
 					return err
 				}
 				if !v.OK {
-					return fmt.Errorf("%s: %w: the chain of trust is broken", args[0], errGate)
+					return fmt.Errorf("%s: %w", args[0], errBroken)
 				}
 				return nil
 			})
