@@ -79,7 +79,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	add("models", a.train(), a.eval(), a.push(), a.models(), a.release(), a.verify())
-	add("fleet", a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.brokerConfig())
+	add("fleet", a.up(), a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.brokerConfig())
 	root.AddCommand(a.version(), exitCodesTopic())
 	root.InitDefaultCompletionCmd("completion")
 	return root
