@@ -30,6 +30,7 @@ func moments() []struct {
 		{"fetching", func(s *Snapshot) {
 			s.State.Candidate = &wire.ReleaseRef{Path: "release/gate/8"}
 			s.State.Update = wire.UpdateStatus{State: wire.Fetch, Release: "release/gate/8", Done: 1_310_720, Total: 3_664_512}
+			s.History = s.History[:2] // nothing with a reason or a release
 		}},
 		{"refused", func(s *Snapshot) {
 			s.State.Update = wire.UpdateStatus{State: wire.Idle, Release: "release/gate/8", Outcome: wire.Refused, Reason: wire.ReasonGolden, Message: "golden input 2: class 4 with 0.91, signed is class 3 with 0.88", Finished: noon.Add(-time.Minute).UnixMilli()}
@@ -73,6 +74,9 @@ func TestPageInABrowser(t *testing.T) {
 		snapshot.Now = snapshot.Now.Add(time.Second) // one more round, over elements that are there already
 		f.change(func(s *Snapshot) { *s = snapshot })
 		b.eventually(t, `document.querySelector(".now").innerText.includes("12:00:01")`)
+		if high := ask[[]string](t, b, `[...document.querySelectorAll("th")].filter((h) => h.clientHeight > 40).map((h) => h.textContent)`); len(high) > 0 {
+			t.Errorf("%s: column heads are broken: %q", m.name, high)
+		}
 		b.shoot(t, m.name+"-light")
 		b.do(t, screen(1360, 900, "dark"))
 		b.shoot(t, m.name+"-dark")
