@@ -54,6 +54,7 @@ func (u *ui) step(n int, format string, args ...any) {
 type bar struct {
 	ui    *ui
 	name  string
+	began time.Time
 	bar   *mpb.Bar
 	mu    sync.Mutex
 	note  string
@@ -63,9 +64,9 @@ type bar struct {
 
 // progress begins a bar.
 func (u *ui) progress(name string) *bar {
-	b := &bar{ui: u, name: name, tenth: -1}
+	b := &bar{ui: u, name: name, began: time.Now(), tenth: -1}
 	if u.tty {
-		b.bar = u.mpb.AddBar(1, mpb.BarPriority(0),
+		b.bar = u.mpb.AddBar(0, mpb.BarPriority(0), mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name("  "+name, decor.WC{W: 14, C: decor.DindentRight})),
 			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Any(func(decor.Statistics) string {
 				b.mu.Lock()
@@ -89,25 +90,24 @@ func (b *bar) set(done, total int, note string) {
 		b.bar.SetCurrent(int64(done))
 		return
 	}
-	if fresh {
+	if fresh && tenth < 10 { // the last one is end's
 		b.ui.say("  %-12s %3d %%  %s", b.name, 10*tenth, note)
 	}
 }
 
-// end completes the bar, or leaves it where it stopped.
+// end takes the bar away and leaves a line in its place.
 func (b *bar) end() {
 	b.mu.Lock()
-	ended := b.ended
+	ended, note := b.ended, b.note
 	b.ended = true
 	b.mu.Unlock()
-	if ended || b.bar == nil {
+	if ended {
 		return
 	}
-	if b.bar.Current() > 0 {
-		b.bar.SetTotal(-1, true)
-	} else {
+	if b.bar != nil {
 		b.bar.Abort(true)
 	}
+	b.ui.say("  %-12s %s, %.1f s", b.name, note, time.Since(b.began).Seconds())
 }
 
 const liveEvery = 500 * time.Millisecond
