@@ -33,7 +33,6 @@ import (
 	"github.com/droverhq/drover/agent/vision"
 	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/ota"
-	"github.com/droverhq/drover/ota/anchor"
 	"github.com/droverhq/drover/ota/store"
 	"github.com/droverhq/drover/ota/trust"
 )
@@ -60,7 +59,7 @@ type Agent struct {
 	started time.Time
 
 	store   *store.Store
-	anchor  *anchor.File
+	anchor  *epochWatch
 	vision  *vision.Vision
 	monitor *monitor.Monitor
 	outbox  *outbox.Outbox
@@ -104,10 +103,11 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer unlock()
-	if err := a.open(); err != nil {
+	if err := a.open(ctx); err != nil {
 		return err
 	}
 	defer a.outbox.Close()
+	defer a.anchor.Close()
 	return a.run(ctx)
 }
 
@@ -128,7 +128,7 @@ func lock(dir string) (func(), error) {
 }
 
 // open opens everything durable.
-func (a *Agent) open() error {
+func (a *Agent) open(ctx context.Context) error {
 	dir, err := store.OpenDir(filepath.Join(a.cfg.State, "ota"))
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
@@ -136,7 +136,7 @@ func (a *Agent) open() error {
 	if a.store, err = store.Open(dir); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	if a.anchor, err = anchor.OpenFile(filepath.Join(a.cfg.State, "anchor")); err != nil {
+	if a.anchor, err = openAnchor(ctx, a.cfg, a.log); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	if a.outbox, err = outbox.Open(filepath.Join(a.cfg.State, "outbox"), outbox.Config{Log: a.log}); err != nil {
@@ -177,6 +177,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return a.fleet(ctx) })
 	g.Go(func() error { return a.report(ctx) })
 	g.Go(func() error { return a.heartbeat(ctx) })
+	g.Go(func() error { return a.anchor.run(ctx, a.changed) })
 	a.event(wire.Event{Kind: wire.EventStart, Message: fmt.Sprintf("droverd %s on %s", a.opts.Version, runtime.GOARCH)})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err

@@ -31,7 +31,7 @@ const tokenFile = "enrolment-token"
 // updates and the link.
 func (a *Agent) fleet(ctx context.Context) error {
 	dir := filepath.Join(a.cfg.State, "identity")
-	key, err := enroll.SoftwareKey(dir)
+	key, err := a.deviceKey(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *Agent) identity(ctx context.Context, dir string, key crypto.Signer) (en
 func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunkSource, error) {
 	cert, err := id.Certificate(key)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w (a device whose key moved into another TPM, or into one at all, must enrol anew: empty %s)", err, filepath.Join(a.cfg.State, "identity"))
 	}
 	m := &member{fleet: id.Fleet, broker: id.Broker}
 	if m.trust, err = trust.Open(trust.Options{Store: a.store, Root: id.RootJSON, BuildTime: a.opts.BuildTime, Logger: a.log}); err != nil {

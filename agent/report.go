@@ -106,7 +106,7 @@ func (a *Agent) state() wire.State {
 		t := m.trust.Status()
 		s.Freshness, s.Root = t.Freshness(), t.Versions[wire.RoleRoot]
 	}
-	epoch, err := a.anchor.Epoch()
+	epoch, err := a.anchor.last()
 	s.Epoch = epoch
 	if err != nil {
 		s.Problems = append(s.Problems, err.Error())

@@ -10,6 +10,7 @@
 //	  - name: door
 //	    source: v4l2:///dev/video0?width=640&height=480&fps=30
 //	status: {listen: 127.0.0.1:8080}
+//	anchor: {tpm: auto}
 package config
 
 import (
@@ -17,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +46,7 @@ type Config struct {
 	State      string   `yaml:"state"`  // folder for everything durable
 	Status     Status   `yaml:"status"`
 	Children   Children `yaml:"children"`
+	Anchor     Anchor   `yaml:"anchor"`
 	Reloadable `yaml:",inline"`
 }
 
@@ -57,6 +60,17 @@ type Children struct {
 	Programs string `yaml:"programs"` // folder of drover-camera and drover-infer; empty: beside droverd
 	UID      int    `yaml:"uid"`      // 0: chosen by the cage when droverd is root
 	GID      int    `yaml:"gid"`
+}
+
+// Anchor is where the security epoch and the device's key are kept.
+type Anchor struct {
+	// TPM is "auto" or empty (/dev/tpmrm0 where a new device has one, else
+	// files), "off", the absolute path of a TPM device or of an emulator's Unix
+	// socket, or tcp:host:port.
+	TPM string `yaml:"tpm"`
+	// TakeOwner lets drover set the owner's and the lockout's auth values of a
+	// TPM that nothing else uses; docs/ANCHOR.md says when.
+	TakeOwner bool `yaml:"take_owner"`
 }
 
 // Reloadable is what may change while the daemon runs.
@@ -95,6 +109,7 @@ func Default() Config {
 	return Config{
 		State:  "/var/lib/drover",
 		Status: Status{Listen: "127.0.0.1:8080"},
+		Anchor: Anchor{TPM: "auto"},
 		Reloadable: Reloadable{
 			Model:     Model{StaleAfter: time.Second},
 			Telemetry: Telemetry{Every: time.Minute},
@@ -149,6 +164,9 @@ func (c *Config) Validate() error {
 	if c.State == "" {
 		return bad("state: a folder is needed")
 	}
+	if !c.Anchor.valid() {
+		return bad("anchor.tpm: %q, one of auto, off, an absolute path, tcp:host:port", c.Anchor.TPM)
+	}
 	if len(c.Cameras) > MaxCameras {
 		return bad("cameras: %d, at most %d", len(c.Cameras), MaxCameras)
 	}
@@ -182,6 +200,14 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+func (a Anchor) valid() bool {
+	if address, ok := strings.CutPrefix(a.TPM, "tcp:"); ok {
+		host, port, err := net.SplitHostPort(address)
+		return err == nil && host != "" && port != ""
+	}
+	return a.TPM == "" || a.TPM == "auto" || a.TPM == "off" || filepath.IsAbs(a.TPM)
+}
+
 // Settings is the camera as package camera knows it.
 func (c Camera) Settings() camera.Config {
 	s := camera.Config{Source: c.Source, StallAfter: c.StallAfter}
@@ -203,6 +229,7 @@ func (c *Config) NeedsRestart(next *Config) []string {
 		{"state", c.State == next.State},
 		{"status", c.Status == next.Status},
 		{"children", c.Children == next.Children},
+		{"anchor", c.Anchor == next.Anchor},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -42,6 +42,9 @@ func TestParseRefuses(t *testing.T) {
 		{"bad source", "device: a\ncameras: [{name: c, source: 'gopher://x'}]\n", "cameras[0].source (c)"},
 		{"same name twice", "device: a\ncameras: [{name: c, source: /dev/video0}, {name: c, source: /dev/video1}]\n", "twice"},
 		{"bad duration", "device: a\ntelemetry: {every: 10ms}\n", "telemetry.every"},
+		{"bad tpm", "device: a\nanchor: {tpm: tpmrm0}\n", "anchor.tpm"},
+		{"bad tpm address", "device: a\nanchor: {tpm: 'tcp:2321'}\n", "anchor.tpm"},
+		{"unknown anchor key", "device: a\nanchor: {tmp: off}\n", "tmp"},
 		{"bad level", "device: a\nlog: {level: loud}\n", "loud"},
 		{"duplicate key", "device: a\ndevice: b\n", "device"},
 		{"not yaml", "device: [\n", "["},
@@ -61,6 +64,23 @@ func TestAPatientCamera(t *testing.T) {
 		c, err := Parse([]byte("device: a\ncameras: [{name: c, source: /dev/video0, stall_after: " + stall.String() + "}]\n"))
 		if err != nil || c.Cameras[0].StallAfter != stall {
 			t.Fatalf("stall_after %v: %v", stall, err)
+		}
+	}
+}
+
+func TestAnchor(t *testing.T) {
+	for _, tc := range []struct{ yaml, want string }{
+		{"", "auto"}, {"anchor: {take_owner: true}", "auto"}, {"anchor: {tpm: off}", "off"}, {"anchor: {tpm: auto}", "auto"},
+		{"anchor: {tpm: /dev/tpmrm0, take_owner: true}", "/dev/tpmrm0"}, {"anchor: {tpm: 'tcp:127.0.0.1:2321'}", "tcp:127.0.0.1:2321"},
+	} {
+		c, err := Parse([]byte("device: a\n" + tc.yaml))
+		if err != nil || c.Anchor.TPM != tc.want {
+			t.Errorf("%q: %+v %v", tc.yaml, c.Anchor, err)
+		}
+		next := c
+		next.Anchor.TPM += "x"
+		if keys := c.NeedsRestart(&next); len(keys) != 1 || keys[0] != "anchor" {
+			t.Errorf("a change of anchor needs a restart: %v", keys)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package anchor
 
 import (
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,27 +12,20 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-
-	"github.com/google/renameio/v2"
 )
 
-// Software is the assurance of a file-backed anchor.
-const Software = "software"
-
-// ErrTampered says that the anchor was there and is gone or damaged: epoch 0
-// must not be taken for granted.
-var ErrTampered = errors.New("anchor: missing or damaged; the device may have been tampered with")
-
-// File keeps the epoch in two checksummed copies in one folder. It is safe for
-// concurrent use within one process.
+// File keeps the epoch in two checksummed copies in one folder, and no key. It
+// is safe for concurrent use within one process.
 type File struct {
 	mu  sync.Mutex
 	dir string
 }
 
+var _ Anchor = (*File)(nil)
+
 var copies = [2]string{"epoch.a", "epoch.b"}
 
-type record struct {
+type epochRecord struct {
 	Epoch uint64 `json:"epoch"`
 	Sum   string `json:"sha256"` // of the number in decimal
 }
@@ -42,24 +36,42 @@ func checksum(epoch uint64) string {
 }
 
 // OpenFile opens the anchor in dir; one that does not exist yet begins at
-// epoch 0.
+// epoch 0. ErrTampered in a folder whose record says that the TPM holds the
+// epoch.
 func OpenFile(dir string) (*File, error) {
-	f := &File{dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("anchor: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("anchor: %w", err)
+	if r, err := loadRecord(dir); err == nil && r.Stage == stageReady || errors.Is(err, ErrTampered) {
+		return nil, fmt.Errorf("%w: the epoch is in a TPM, as %s in %s says", ErrTampered, recordCopies[0], dir)
 	}
-	if len(entries) == 0 {
-		return f, f.write(0)
+	f := &File{dir: dir}
+	if fileExists(dir) {
+		return f, nil
 	}
-	return f, nil
+	return f, f.write(0)
 }
 
-// Assurance says how much the anchor is worth.
+// fileExists says whether there is, or was begun, a file anchor in dir. A
+// temporary file that a power cut left is none: a copy gets its name only once
+// its bytes are durable.
+func fileExists(dir string) bool {
+	for _, name := range copies {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// Assurance is Software.
 func (f *File) Assurance() string { return Software }
+
+// Signer is ErrNoKey: the key belongs into a file of its own.
+func (f *File) Signer() (crypto.Signer, error) { return nil, ErrNoKey }
+
+// Close does nothing.
+func (f *File) Close() error { return nil }
 
 // Epoch is the highest of the copies that are whole. ErrTampered when none is.
 func (f *File) Epoch() (uint64, error) {
@@ -72,22 +84,32 @@ func (f *File) read() (uint64, error) {
 	var best uint64
 	found := false
 	for _, name := range copies {
-		b, err := os.ReadFile(filepath.Join(f.dir, name))
+		b, err := readFile(filepath.Join(f.dir, name))
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return 0, fmt.Errorf("anchor: %w", err)
 			}
 			continue
 		}
-		var r record
-		if json.Unmarshal(b, &r) == nil && r.Sum == checksum(r.Epoch) {
-			best, found = max(best, r.Epoch), true
+		if e, err := parseEpoch(b); err == nil {
+			best, found = max(best, e), true
 		}
 	}
 	if !found {
 		return 0, ErrTampered
 	}
 	return best, nil
+}
+
+func parseEpoch(b []byte) (uint64, error) {
+	var r epochRecord
+	if err := strict(b, &r); err != nil {
+		return 0, err
+	}
+	if r.Sum != checksum(r.Epoch) {
+		return 0, errors.New("wrong checksum")
+	}
+	return r.Epoch, nil
 }
 
 // Raise lifts the epoch durably; one that is already as high is a success.
@@ -105,12 +127,12 @@ func (f *File) Raise(to uint64) error {
 }
 
 func (f *File) write(epoch uint64) error {
-	b, err := json.Marshal(record{Epoch: epoch, Sum: checksum(epoch)})
+	b, err := json.Marshal(epochRecord{Epoch: epoch, Sum: checksum(epoch)})
 	if err != nil {
 		return fmt.Errorf("anchor: %w", err)
 	}
 	for _, name := range copies {
-		if err := renameio.WriteFile(filepath.Join(f.dir, name), append(b, '\n'), 0o600); err != nil {
+		if err := writeFile(filepath.Join(f.dir, name), append(b, '\n')); err != nil {
 			return fmt.Errorf("anchor: write %s: %w", name, err)
 		}
 	}

@@ -1,13 +1,16 @@
 package anchor
 
 import (
+	"crypto"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-func open(t *testing.T, dir string) *File {
+const sha256Hash = crypto.SHA256
+
+func openFile(t *testing.T, dir string) *File {
 	t.Helper()
 	f, err := OpenFile(dir)
 	if err != nil {
@@ -16,40 +19,19 @@ func open(t *testing.T, dir string) *File {
 	return f
 }
 
-func epoch(t *testing.T, f *File, want uint64) {
-	t.Helper()
-	got, err := f.Epoch()
-	if err != nil || got != want {
-		t.Fatalf("epoch %d, %v; wanted %d", got, err, want)
-	}
-}
-
-func TestEpochOnlyRises(t *testing.T) {
-	dir := t.TempDir()
-	f := open(t, dir)
-	epoch(t, f, 0)
-	for _, to := range []uint64{3, 3, 1} {
-		if err := f.Raise(to); err != nil {
-			t.Fatal(err)
-		}
-		epoch(t, f, 3)
-	}
-	epoch(t, open(t, dir), 3)
-}
-
-func TestDamage(t *testing.T) {
+func TestFileDamage(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		damaged []string
 		want    error
 	}{
-		{"one copy lost", copies[:1], nil},
-		{"the other copy lost", copies[1:], nil},
-		{"both lost", copies[:], ErrTampered},
+		{"one copy damaged", copies[:1], nil},
+		{"the other copy damaged", copies[1:], nil},
+		{"both damaged", copies[:], ErrTampered},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := open(t, dir)
+			f := openFile(t, dir)
 			if err := f.Raise(7); err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +40,7 @@ func TestDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			f = open(t, dir)
+			f = openFile(t, dir)
 			got, err := f.Epoch()
 			if !errors.Is(err, tc.want) || tc.want == nil && got != 7 {
 				t.Fatalf("%d %v", got, err)
@@ -68,4 +50,12 @@ func TestDamage(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestFileBegunButCut(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := writeTemp(dir, []byte("half")); err != nil {
+		t.Fatal(err)
+	}
+	wantEpoch(t, openFile(t, dir), 0)
 }
