@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/droverhq/drover/cloud/evaluate"
 )
 
@@ -75,6 +77,7 @@ func TestBaseline(t *testing.T) {
 // TestRefusals wants a named, readable refusal for every model that the runtime
 // cannot run, whatever labels were given.
 func TestRefusals(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	dir := inferDir(t)
 	labels, set := data(t, "models/imagenet_labels_1001.txt"), data(t, "images/imagenet-sample")
 	for _, c := range []struct{ model, says string }{

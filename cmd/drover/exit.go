@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +61,7 @@ func classes() []class {
 		{exitGate, "a gate was missed or a verification failed",
 			[]error{errGate, errBroken, registry.ErrCorrupt}, nil},
 		{exitConflict, "it exists already, is immutable, or something else is under way",
-			[]error{cloud.ErrExists, cloud.ErrBusy, cloud.ErrEnded, identity.ErrExists, publish.ErrExists, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist}, nil},
+			[]error{cloud.ErrExists, cloud.ErrBusy, cloud.ErrEnded, identity.ErrExists, publish.ErrExists, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist, syscall.EADDRINUSE}, nil},
 		{exitNotFound, "what was named does not exist: a fleet, model, release, rollout, device, file or program",
 			[]error{registry.ErrNotFound, cloud.ErrNoFleet, publish.ErrNoFleet, identity.ErrNoFleet, host.ErrNoProgram, fs.ErrNotExist}, nil},
 	}
@@ -156,6 +157,7 @@ func hintFor(err error) string {
 		{modelfile.ErrNotModel, "drover takes .tflite files"},
 		{modelfile.ErrTruncated, "the file is not whole: fetch it again"},
 		{infer.ErrContract, "--labels FILE needs one line for each output; --mean and --std one value, or one per channel"},
+		{syscall.EADDRINUSE, "another hub, or another program, has the port; fleet.yaml says which ports the hub takes"},
 		{registry.ErrImmutable, "register a new version, or choose another name"},
 	} {
 		if errors.Is(err, h.kind) {
