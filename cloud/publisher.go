@@ -22,6 +22,7 @@ const (
 	renewEvery    = time.Minute            // how often it looks for what expires
 	leaseName     = "publisher"
 	leaseFor      = 15 * time.Second
+	resignWithin  = 2 * time.Second
 	keepOldTrust  = 3 // versions of a role that stay retained, for devices that are just reading
 	keepTimestamp = 100
 )
@@ -32,7 +33,8 @@ type publisher struct {
 	hub    *Hub
 	keys   publish.Keys
 	holder string
-	seen   int64 // change counter of the last round
+	lease  registry.Lease // the last one taken
+	seen   int64          // change counter of the last round
 	renew  time.Time
 	last   *publish.Publication
 	out    map[string]int64 // role → newest version on the broker
@@ -61,18 +63,20 @@ func newPublisher(h *Hub) (*publisher, error) {
 func (p *publisher) run(ctx context.Context) error {
 	tick := time.NewTicker(publishEvery)
 	defer tick.Stop()
+	again := false // stays until a round has succeeded
 	for {
-		again := false
 		select {
 		case <-ctx.Done():
-			return nil
+			return p.resign(ctx)
 		case <-p.again:
 			again = true
 		case <-tick.C:
 		}
 		err := p.round(ctx, again)
 		switch {
-		case err == nil, ctx.Err() != nil:
+		case err == nil:
+			again = false
+		case ctx.Err() != nil:
 		case errors.Is(err, registry.ErrLeaseHeld):
 			p.seen = -1
 		default:
@@ -80,6 +84,16 @@ func (p *publisher) run(ctx context.Context) error {
 			p.hub.problem("publish", err)
 		}
 	}
+}
+
+// resign gives the lease back, so that the next hub need not wait for its end.
+func (p *publisher) resign(ctx context.Context) error {
+	if p.lease.Name == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignWithin)
+	defer cancel()
+	return p.hub.fleet.Registry.ReleaseLease(ctx, p.lease)
 }
 
 // round signs what is to be signed and sends what the broker lacks.
@@ -97,6 +111,7 @@ func (p *publisher) round(ctx context.Context, again bool) error {
 	if err != nil {
 		return err
 	}
+	p.lease = lease
 	if p.last, err = p.sign(ctx, repo{reg, &lease}, now); err != nil {
 		return err
 	}
