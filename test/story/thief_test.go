@@ -217,11 +217,11 @@ func TestAStolenBrokerCannotForgeAnything(t *testing.T) {
 		payload []byte
 		refused func(wire.Event) bool // nil: dropped without a word, and counted
 	}{
-		{"current cut short", h.topics.TrustCurrent(), genuine.Current[:len(genuine.Current)/2], complained(wire.ReasonMalformed, "current")},
+		{"current cut short", h.topics.TrustCurrent(), genuine.Current[:len(genuine.Current)/2], complained(wire.ReasonMalformed, "current", "unexpected end")},
 		{"models cut short", h.topics.TrustRole(wire.RoleModels, 77), models.Raw[:100], complained(wire.ReasonMalformed, "models")},
 		{"no JSON", h.topics.TrustRole(wire.RoleRollouts, 78), []byte("\x00\xff\x13 garbage"), complained(wire.ReasonMalformed, "rollouts")},
-		{"another version", h.topics.TrustRole(wire.RoleModels, 79), models.Raw, complained(wire.ReasonMalformed, "79")},
-		{"another version of the protocol", h.topics.TrustCurrent(), bytes.Replace(genuine.Current, []byte(`"v":1`), []byte(`"v":9`), 1), complained(wire.ReasonMalformed, "9")},
+		{"another version", h.topics.TrustRole(wire.RoleModels, 79), models.Raw, complained(wire.ReasonMalformed, "models", "version 79")},
+		{"another version of the protocol", h.topics.TrustCurrent(), bytes.Replace(genuine.Current, []byte(`"v":1`), []byte(`"v":9`), 1), complained(wire.ReasonMalformed, "current", "version 9")},
 	} {
 		t.Log(k.name)
 		h.retain(k.topic, k.payload)
