@@ -138,13 +138,13 @@ func Open(ctx context.Context, o Options) (Anchor, error) {
 		return shut(o, fmt.Errorf("%w: epoch and key are in the TPM at %s, but the configuration says tpm: off", ErrTampered, rec.Device)), nil
 	case ready && o.Device == Auto:
 		o.Device = rec.Device
-		return open(ctx, o), nil
+		return openConfigured(ctx, o), nil
 	case o.Device == Off:
 		return OpenFile(o.Dir)
 	case o.Device == Auto:
 		return openAuto(ctx, o)
 	}
-	return open(ctx, o), nil
+	return openConfigured(ctx, o), nil
 }
 
 // openAuto opens where neither the record nor the configuration names a TPM.
@@ -177,8 +177,8 @@ func openAuto(ctx context.Context, o Options) (Anchor, error) {
 	return OpenFile(o.Dir)
 }
 
-// open opens a TPM that has to be used, even when it does not answer.
-func open(ctx context.Context, o Options) *TPM {
+// openConfigured opens a TPM that has to be used, even when it does not answer.
+func openConfigured(ctx context.Context, o Options) *TPM {
 	t := newTPM(o)
 	if err := t.check(ctx); err != nil {
 		o.Logger.Warn("anchor: the TPM cannot be used yet", "device", o.Device, "err", err)

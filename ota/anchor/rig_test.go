@@ -18,18 +18,18 @@ type machine interface {
 	// options are those that open its anchor in dir.
 	options(dir string) Options
 	// cut takes its power away without warning and gives it back.
-	cut(t *testing.T)
+	cut(t testing.TB)
 	// raw is an access to the TPM beside the anchor's. The anchor must have
 	// let go before: an emulator serves one client at a time.
-	raw(t *testing.T) transport.TPMCloser
+	raw(t testing.TB) transport.TPMCloser
 }
 
 // disk is a machine without a TPM.
 type disk struct{}
 
 func (disk) options(dir string) Options           { return Options{Device: Off, Dir: dir} }
-func (disk) cut(*testing.T)                       {}
-func (disk) raw(t *testing.T) transport.TPMCloser { t.Fatal("no TPM"); return nil }
+func (disk) cut(testing.TB)                       {}
+func (disk) raw(t testing.TB) transport.TPMCloser { t.Fatal("no TPM"); return nil }
 
 // emulator is an swtpm process over a folder.
 type emulator struct {
@@ -41,14 +41,14 @@ type emulator struct {
 
 // newEmulator starts an swtpm on a Unix socket; it skips the test where swtpm
 // is not installed.
-func newEmulator(t *testing.T) *emulator {
+func newEmulator(t testing.TB) *emulator {
 	t.Helper()
 	dir := shortDir(t)
 	path := filepath.Join(dir, "sock")
 	return startEmulator(t, &emulator{dir: dir, server: "type=unixio,path=" + path, device: path})
 }
 
-func newTCPEmulator(t *testing.T) *emulator {
+func newTCPEmulator(t testing.TB) *emulator {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +62,7 @@ func newTCPEmulator(t *testing.T) *emulator {
 	return startEmulator(t, &emulator{dir: shortDir(t), server: "type=tcp,bindaddr=127.0.0.1,port=" + port, device: "tcp:" + addr})
 }
 
-func startEmulator(t *testing.T, e *emulator) *emulator {
+func startEmulator(t testing.TB, e *emulator) *emulator {
 	t.Helper()
 	if _, err := exec.LookPath("swtpm"); err != nil {
 		t.Skip("swtpm is not installed (Debian: apt install swtpm)")
@@ -73,7 +73,7 @@ func startEmulator(t *testing.T, e *emulator) *emulator {
 }
 
 // shortDir is a folder whose path leaves room for a socket's name (108 bytes).
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tpm")
 	if err != nil {
@@ -87,7 +87,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func (e *emulator) start(t *testing.T) {
+func (e *emulator) start(t testing.TB) {
 	t.Helper()
 	e.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+e.dir, "--server", e.server, "--flags", "not-need-init")
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -110,7 +110,7 @@ func (e *emulator) start(t *testing.T) {
 }
 
 // kill ends the process as a power cut would.
-func (e *emulator) kill(t *testing.T) {
+func (e *emulator) kill(t testing.TB) {
 	t.Helper()
 	if e.cmd == nil {
 		return
@@ -125,13 +125,13 @@ func (e *emulator) kill(t *testing.T) {
 
 func (e *emulator) options(dir string) Options { return Options{Device: e.device, Dir: dir} }
 
-func (e *emulator) cut(t *testing.T) {
+func (e *emulator) cut(t testing.TB) {
 	t.Helper()
 	e.kill(t)
 	e.start(t)
 }
 
-func (e *emulator) raw(t *testing.T) transport.TPMCloser {
+func (e *emulator) raw(t testing.TB) transport.TPMCloser {
 	t.Helper()
 	c, err := dial(e.device)
 	if err != nil {
@@ -141,7 +141,7 @@ func (e *emulator) raw(t *testing.T) transport.TPMCloser {
 }
 
 // behind lets fn use the TPM behind the anchor's back.
-func behind(t *testing.T, m machine, a *TPM, fn func(transport.TPM) error) {
+func behind(t testing.TB, m machine, a *TPM, fn func(transport.TPM) error) {
 	t.Helper()
 	if a != nil {
 		a.mu.Lock()
@@ -160,7 +160,7 @@ func behind(t *testing.T, m machine, a *TPM, fn func(transport.TPM) error) {
 	}
 }
 
-func openTPM(t *testing.T, m machine, dir string) *TPM {
+func openTPM(t testing.TB, m machine, dir string) *TPM {
 	t.Helper()
 	a, err := OpenTPM(t.Context(), m.options(dir))
 	if err != nil {
@@ -174,7 +174,7 @@ func openTPM(t *testing.T, m machine, dir string) *TPM {
 	return a
 }
 
-func wantEpoch(t *testing.T, a Anchor, want uint64) {
+func wantEpoch(t testing.TB, a Anchor, want uint64) {
 	t.Helper()
 	got, err := a.Epoch()
 	if err != nil || got != want {

@@ -13,7 +13,7 @@ import (
 // at a time.
 type simulated struct{ sim *simulator.Simulator }
 
-func newSimulator(t *testing.T) simulated {
+func newSimulator(t testing.TB) simulated {
 	t.Helper()
 	s, err := simulator.Get()
 	if err != nil {
@@ -38,14 +38,14 @@ func (s simulated) options(dir string) Options {
 	}}
 }
 
-func (s simulated) cut(t *testing.T) {
+func (s simulated) cut(t testing.TB) {
 	t.Helper()
 	if err := s.sim.Reset(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (s simulated) raw(t *testing.T) transport.TPMCloser {
+func (s simulated) raw(t testing.TB) transport.TPMCloser {
 	t.Helper()
 	c, err := s.options("").dial()
 	if err != nil {
