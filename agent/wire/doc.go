@@ -26,7 +26,7 @@
 //	d/{shard}/{device}/sample/{id} QoS 1     reserved
 //	d/{shard}/{device}/desired     retained  reserved
 //	d/{shard}/{device}/command     QoS 1     reserved
-//	d/{shard}/{device}/blob/{c}    QoS 0     reserved for repairs
+//	d/{shard}/{device}/blob/{c}    QoS 0     Repair: a chunk for this device alone
 //
 // # Releases
 //
@@ -35,6 +35,19 @@
 // the same length and digest with a Plan as custom field: who gets it. A
 // device whose id and labels the newest matching plan selects fetches the
 // manifest, then the blobs it names.
+//
+// # Chunks
+//
+// A device that lacks chunks of a blob listens to the blob's topic, then sends
+// a Get. The hub gathers what all devices ask for and sends each chunk once,
+// at most twice an hour, to everybody who listens. A chunk that a device
+// needs after that, or that it wants Alone, comes on the device's own topic
+// d/{shard}/{device}/blob/{chunk}: 32 bytes, the SHA-256 of the blob, then the
+// chunk (see Repair). The same chunks are to be had by HTTPS: GET PathBlob +
+// digest with one Range, and the device's certificate.
+//
+// A device asks with Again for what it missed while it listened. Whatever
+// brings a chunk, it is checked against the digest in the signed manifest.
 //
 // # Encoding
 //

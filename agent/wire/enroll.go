@@ -7,8 +7,15 @@ import (
 	"strings"
 )
 
-// Paths of the hub's enrolment service, HTTPS.
-const PathEnroll = "/v1/enroll"
+// Paths of the hub's HTTPS service. A blob is at PathBlob + its digest, for
+// members alone, who prove themselves by their certificate.
+const (
+	PathEnroll = "/v1/enroll"
+	PathBlob   = "/v1/blob/"
+)
+
+// MaxSources bounds the list of places that serve blobs over HTTPS.
+const MaxSources = 8
 
 // Token is what an operator carries to a new device: where the hub is, how to
 // know it, and a secret that works once. Its text form is one word.
@@ -64,6 +71,8 @@ type EnrollResponse struct {
 	CA     [][]byte `json:"ca"`     // DER: what the broker's certificate must lead to
 	Broker string   `json:"broker"` // host:port, MQTT over TLS
 	Root   []byte   `json:"root"`   // root.json, whose digest is in the token
+	// Sources serve blobs by HTTPS range requests (PathBlob): https://host:port.
+	Sources []string `json:"sources,omitempty"`
 }
 
 // EnrollError is the body of a refusal.

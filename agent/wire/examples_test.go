@@ -109,7 +109,7 @@ func examples() []example {
 			Classes: []uint64{800, 70}, Confidence: []uint64{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 10, 20, 30, 40, 60, 100, 100, 200, 300},
 			AgeP50: 21000, AgeP99: 48000,
 		}, wire.MaxMessage, false},
-		{"get.json", &wire.Get{Header: header(6), Blob: bigRef().Digest, First: 8, Want: []byte{0x03, 0x80}}, wire.MaxMessage, false},
+		{"get.json", &wire.Get{Header: header(6), Blob: bigRef().Digest, First: 8, Want: []byte{0x03, 0x80}, Again: true, Alone: true}, wire.MaxMessage, false},
 		{"current.json", &wire.Current{V: wire.Version, Timestamp: []byte(`{"signed":{},"signatures":[]}`), Snapshot: []byte(`{"signed":{},"signatures":[]}`)}, wire.MaxCurrent, false},
 		{"manifest.json", manifest(), wire.MaxManifest, true},
 		{"plan.json", plan(), wire.MaxRollouts, true},
@@ -119,7 +119,7 @@ func examples() []example {
 		{"enroll-request.json", &wire.EnrollRequest{V: wire.Version, Secret: "0123456789abcdef0123456789abcdef", Device: "cam-1", CSR: []byte{0x30, 0}}, wire.MaxMessage, false},
 		{"enroll-response.json", &wire.EnrollResponse{
 			V: wire.Version, Fleet: "demo", Device: "cam-1", Chain: [][]byte{{0x30, 0}}, CA: [][]byte{{0x30, 0}},
-			Broker: "hub.example:8883", Root: []byte(`{"signed":{},"signatures":[]}`),
+			Broker: "hub.example:8883", Sources: []string{"https://hub.example:8884"}, Root: []byte(`{"signed":{},"signatures":[]}`),
 		}, wire.MaxMessage, false},
 		{"enroll-error.json", &wire.EnrollError{V: wire.Version, Error: "token is spent", Hint: "make another with drover enroll"}, wire.MaxMessage, false},
 	}

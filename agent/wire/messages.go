@@ -124,6 +124,12 @@ type Get struct {
 	Blob  string `json:"sha256"`
 	First int    `json:"first"`
 	Want  []byte `json:"want"` // ≤ MaxWant bytes
+	// Again: the device listened, and these chunks did not come. Without it,
+	// what was sent since the device first asked counts as still on its way.
+	Again bool `json:"again,omitempty"`
+	// Alone: the device does not listen to the blob's shared topic (any more);
+	// it wants the chunks on its own.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // MaxWant bounds one Get to 128 chunks, 8 MiB.

@@ -68,6 +68,15 @@ func (t Topics) BlobChunk(digest string, i int) string {
 // BlobAll is the filter for all chunks of one blob.
 func (t Topics) BlobAll(digest string) string { return t.base() + "blob/" + digest + "/+" }
 
+// Repair carries chunk number i of some blob to one device; the payload is what
+// the function Repair makes.
+func (t Topics) Repair(device string, i int) string {
+	return t.Device(device, LeafBlob) + "/" + strconv.Itoa(i)
+}
+
+// Repairs is the filter for everything Repair sends to a device.
+func (t Topics) Repairs(device string) string { return t.Device(device, LeafBlob) + "/+" }
+
 // Leaf names a topic below a device's own.
 type Leaf string
 
