@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
-	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/ota/trust/tufcore"
 )
 
 // Options are what a Client needs.
@@ -98,9 +98,9 @@ func (c *Client) openRoot(stored, given []byte) error {
 		if len(raw) == 0 {
 			continue
 		}
-		root, err := loadRoot(raw)
+		v, err := tufcore.New(raw, nil, policy())
 		if err == nil {
-			c.root, c.raw = root, raw
+			c.root, c.raw = v.Root(), raw
 			return nil
 		}
 		firstErr = errors.Join(firstErr, err)
@@ -109,33 +109,6 @@ func (c *Client) openRoot(stored, given []byte) error {
 		return fmt.Errorf("trust: open: %w: %w", ErrNoRoot, firstErr)
 	}
 	return fmt.Errorf("trust: open: %w; enrol the device", ErrNoRoot)
-}
-
-// loadRoot checks that a root is signed by its own keys.
-func loadRoot(raw []byte) (*metadata.RootType, error) {
-	h, err := screen(metadata.ROOT, raw)
-	if err != nil {
-		return nil, err
-	}
-	tm, err := trustedmetadata.New(raw)
-	if err != nil {
-		return nil, refuse(kindOf(err), "root version %d: %v", h.Version, err)
-	}
-	if err := checkRoot(&tm.Root.Signed); err != nil {
-		return nil, err
-	}
-	return &tm.Root.Signed, nil
-}
-
-// checkRoot says whether all roles are there with keys enough to be satisfied.
-func checkRoot(r *metadata.RootType) error {
-	for _, role := range []string{metadata.ROOT, metadata.TARGETS, metadata.SNAPSHOT, metadata.TIMESTAMP} {
-		k := r.Roles[role]
-		if k == nil || k.Threshold < 1 || len(k.KeyIDs) < k.Threshold {
-			return refuse(ErrMalformed, "root version %d names too few keys for %s", r.Version, role)
-		}
-	}
-	return nil
 }
 
 // revive makes the stored files the trusted world, as far as they hold.
@@ -158,14 +131,14 @@ func (c *Client) revive() {
 		return
 	}
 	c.world = w
-	c.floor.raise(w.versions)
+	c.floor.Versions.Raise(w.versions)
 	if c.floor.Clock == 0 { // the floor was lost
 		c.clock.verified(&c.floor, w.versions[metadata.TIMESTAMP])
 	}
 }
 
-func (c *Client) fromKept(role string, w want) ([]byte, error) {
-	if raw := c.kept[role]; raw != nil && digestOf(raw) == w.digest() {
+func (c *Client) fromKept(role string, w tufcore.Want) ([]byte, error) {
+	if raw := c.kept[role]; raw != nil && tufcore.Digest(raw) == w.Digest() {
 		return raw, nil
 	}
 	return nil, &MissingError{Role: role, Version: w.Version}
@@ -187,7 +160,7 @@ func (c *Client) versionOf(role string) int64 {
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Versions: map[string]int64{metadata.ROOT: c.root.Version}, RefTime: c.now(), Root: digestOf(c.raw)}
+	s := Status{Versions: map[string]int64{metadata.ROOT: c.root.Version}, RefTime: c.now(), Root: tufcore.Digest(c.raw)}
 	if c.world != nil {
 		maps.Copy(s.Versions, c.world.versions)
 		_, at := c.world.expiry()
@@ -206,11 +179,11 @@ func (c *Client) OfferCurrent(payload []byte) error {
 	if err := wire.Decode(payload, wire.MaxCurrent, &cur); err != nil {
 		return refuse(ErrMalformed, "current: %v", err)
 	}
-	t, err := screen(metadata.TIMESTAMP, cur.Timestamp)
+	t, err := policy().Screen(metadata.TIMESTAMP, cur.Timestamp)
 	if err != nil {
 		return err
 	}
-	if _, err := screen(metadata.SNAPSHOT, cur.Snapshot); err != nil {
+	if _, err := policy().Screen(metadata.SNAPSHOT, cur.Snapshot); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -231,7 +204,7 @@ func (c *Client) OfferRole(role string, version int64, raw []byte) error {
 	default:
 		return refuse(ErrMalformed, "role %q is not offered by itself", role)
 	}
-	h, err := screen(role, raw)
+	h, err := policy().Screen(role, raw)
 	if err != nil {
 		return err
 	}

@@ -5,19 +5,18 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/ota/trust/tufcore"
 )
 
 // The kinds of refusal, asserted with errors.Is.
 var (
-	ErrSignature   = errors.New("not signed by enough keys of the role")
-	ErrRollback    = errors.New("older than what was accepted before")
-	ErrExpired     = errors.New("past its expiry")
-	ErrDigest      = errors.New("bytes differ from the signed digest")
-	ErrMalformed   = errors.New("not readable as what it should be")
-	ErrVersionSkip = errors.New("version out of sequence")
+	ErrSignature   = tufcore.ErrSignature
+	ErrRollback    = tufcore.ErrRollback
+	ErrExpired     = tufcore.ErrExpired
+	ErrDigest      = tufcore.ErrDigest
+	ErrMalformed   = tufcore.ErrMalformed
+	ErrVersionSkip = tufcore.ErrVersionSkip
 )
 
 // Faults that are no refusal.
@@ -64,23 +63,7 @@ func Reason(err error) wire.Reason {
 	return wire.ReasonInternal
 }
 
-// refuse makes a refusal of one kind. The text says what was expected, what
-// was found and, where there is one, an honest cause.
+// refuse makes a refusal of one kind.
 func refuse(kind error, format string, args ...any) error {
-	return fmt.Errorf("trust: %s: %w", fmt.Sprintf(format, args...), kind)
-}
-
-// kindOf names go-tuf's errors by ours.
-func kindOf(err error) error {
-	switch {
-	case errors.Is(err, &metadata.ErrUnsignedMetadata{}):
-		return ErrSignature
-	case errors.Is(err, &metadata.ErrExpiredMetadata{}):
-		return ErrExpired
-	case errors.Is(err, &metadata.ErrLengthOrHashMismatch{}):
-		return ErrDigest
-	case errors.Is(err, &metadata.ErrBadVersionNumber{}):
-		return ErrVersionSkip
-	}
-	return ErrMalformed
+	return tufcore.Refuse(kind, format, args...)
 }

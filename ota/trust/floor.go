@@ -3,19 +3,16 @@ package trust
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/ota/trust/tufcore"
 )
 
 // floor is what may never be gone below.
 type floor struct {
-	V        int              `json:"v"`
-	Versions map[string]int64 `json:"versions"` // highest accepted, per role
+	V        int           `json:"v"`
+	Versions tufcore.Floor `json:"versions"` // highest accepted, per role
 	// Clock is the reference time of the last verification in Unix seconds,
 	// and Boot and Boottime when that was, by the clock that counts from boot.
 	Clock    int64         `json:"clock,omitempty"`
@@ -23,13 +20,8 @@ type floor struct {
 	Boottime time.Duration `json:"boottime_ns,omitempty"`
 }
 
-// underSnapshot are the roles whose versions the snapshot vouches for.
-func underSnapshot() []string {
-	return []string{metadata.SNAPSHOT, wire.RoleTargets, wire.RoleModels, wire.RoleRollouts}
-}
-
 func decodeFloor(b []byte) (floor, error) {
-	f := floor{V: 1, Versions: map[string]int64{}}
+	f := floor{V: 1, Versions: tufcore.Floor{}}
 	if len(b) == 0 {
 		return f, nil
 	}
@@ -49,43 +41,16 @@ func decodeFloor(b []byte) (floor, error) {
 func (f floor) encode() []byte { return wire.Encode(f) }
 
 func (f floor) clone() floor {
-	f.Versions = maps.Clone(f.Versions)
+	f.Versions = f.Versions.Clone()
 	return f
 }
 
-// raise lifts the versions to those accepted.
-func (f *floor) raise(versions map[string]int64) {
-	for role, v := range versions {
-		f.Versions[role] = max(f.Versions[role], v)
-	}
-}
-
 // forget gives up what keys that a root took away may have driven up.
-func (f *floor) forget(lost lostKeys) {
-	if lost.timestamp {
-		delete(f.Versions, metadata.TIMESTAMP)
+func (f *floor) forget(lost tufcore.Lost) {
+	f.Versions.Forget(lost)
+	if lost.Timestamp {
 		f.Clock, f.Boot, f.Boottime = 0, "", 0
 	}
-	if lost.snapshot {
-		for _, role := range underSnapshot() {
-			delete(f.Versions, role)
-		}
-	}
-}
-
-// lostKeys says which roles lost a key from one root to the next.
-type lostKeys struct{ timestamp, snapshot bool }
-
-func lost(old, next *metadata.RootType) lostKeys {
-	gone := func(role string) bool {
-		for _, id := range old.Roles[role].KeyIDs {
-			if !slices.Contains(next.Roles[role].KeyIDs, id) {
-				return true
-			}
-		}
-		return false
-	}
-	return lostKeys{timestamp: gone(metadata.TIMESTAMP), snapshot: gone(metadata.SNAPSHOT)}
 }
 
 // clock tells the reference time. It never asks the system's clock.

@@ -2,13 +2,12 @@ package trust
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/ota/trust/tufcore"
 )
 
 // How much of what was offered is kept. With the limits per role this bounds
@@ -40,11 +39,11 @@ type offers struct {
 	currents []candidate
 	roots    map[int64][]offer
 	roles    map[string][]offer
-	wanted   map[string]want // by a verified snapshot; such an offer always finds room
+	wanted   map[string]tufcore.Want // by a verified snapshot; such an offer always finds room
 }
 
 func newOffers() *offers {
-	return &offers{roots: map[int64][]offer{}, roles: map[string][]offer{}, wanted: map[string]want{}}
+	return &offers{roots: map[int64][]offer{}, roles: map[string][]offer{}, wanted: map[string]tufcore.Want{}}
 }
 
 // addCurrent keeps a candidate; the oldest gives way.
@@ -117,7 +116,7 @@ func (o *offers) addRole(role string, f offer) {
 		w, waiting := o.wanted[role]
 		lowest := -1
 		for i, k := range have {
-			if waiting && digestOf(k.raw) == w.digest() {
+			if waiting && tufcore.Digest(k.raw) == w.Digest() {
 				continue
 			}
 			if lowest < 0 || k.version < have[lowest].version {
@@ -130,15 +129,15 @@ func (o *offers) addRole(role string, f offer) {
 }
 
 // want keeps a place for what a verified snapshot lists.
-func (o *offers) want(role string, w want) { o.wanted[role] = w }
+func (o *offers) want(role string, w tufcore.Want) { o.wanted[role] = w }
 
 // find gives the offer that is exactly what the snapshot says. An offer of the
 // wanted version that is something else is dropped and makes it ErrDigest.
-func (o *offers) find(role string, w want) ([]byte, error) {
+func (o *offers) find(role string, w tufcore.Want) ([]byte, error) {
 	var other string
 	for _, k := range slices.Clone(o.roles[role]) {
-		d := digestOf(k.raw)
-		if d == w.digest() {
+		d := tufcore.Digest(k.raw)
+		if d == w.Digest() {
 			return k.raw, nil
 		}
 		if k.version == w.Version {
@@ -148,7 +147,7 @@ func (o *offers) find(role string, w want) ([]byte, error) {
 	}
 	if other != "" {
 		return nil, refuse(ErrDigest, "%s version %d was offered with SHA-256 %.16s…, the snapshot says %.16s…; it may be damaged, exchanged, or left over from another fleet",
-			role, w.Version, other, w.digest())
+			role, w.Version, other, w.Digest())
 	}
 	return nil, &MissingError{Role: role, Version: w.Version}
 }
@@ -170,11 +169,6 @@ func keep(have []offer, f offer, limit int) []offer {
 		have = slices.Delete(have, 0, 1)
 	}
 	return append(have, f)
-}
-
-func digestOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
 }
 
 func compare(a, b int64) int {

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/ota/trust/tufcore"
 )
 
 // Order is a plan that rollouts signed and whose release models signed. Only
@@ -27,7 +28,7 @@ func (o *Order) Verify(b []byte) (*Release, error) {
 	if int64(len(b)) != o.ref.Size {
 		return nil, refuse(ErrDigest, "manifest of %s has %d bytes, signed were %d; a transfer may have been cut short", o.Path(), len(b), o.ref.Size)
 	}
-	if d := digestOf(b); d != o.ref.Digest {
+	if d := tufcore.Digest(b); d != o.ref.Digest {
 		return nil, refuse(ErrDigest, "manifest of %s has SHA-256 %s, signed was %s; it was damaged or exchanged on its way", o.Path(), d, o.ref.Digest)
 	}
 	m, err := wire.DecodeManifest(b)
@@ -64,7 +65,7 @@ func (c *Client) Select(device string, labels map[string]string) (*Order, error)
 		return nil, nil
 	}
 	if role, at := c.world.expiry(); c.now().After(at) {
-		return nil, expired(role, c.versionOf(role), at, c.now())
+		return nil, tufcore.Expired(role, c.versionOf(role), at, c.now())
 	}
 	var refused error
 	for _, p := range c.world.plans {

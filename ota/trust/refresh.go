@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
-	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/ota/trust/tufcore"
 )
 
 // Refresh verifies what was offered. It answers nil when something was
@@ -38,7 +38,7 @@ func (c *Client) Refresh() error {
 			return nil
 		case errors.Is(err, ErrStore):
 			return err
-		case errors.Is(err, errNothingNew):
+		case errors.Is(err, tufcore.ErrSame):
 			c.offers.drop(k)
 			continue
 		}
@@ -69,7 +69,7 @@ func joined(errs []error) error {
 func (c *Client) candidates() []candidate {
 	ts, snap := c.kept[metadata.TIMESTAMP], c.kept[metadata.SNAPSHOT]
 	if c.world == nil && ts != nil && snap != nil {
-		if h, err := screen(metadata.TIMESTAMP, ts); err == nil {
+		if h, err := policy().Screen(metadata.TIMESTAMP, ts); err == nil {
 			c.offers.addCurrent(candidate{timestamp: ts, snapshot: snap, version: h.Version})
 			delete(c.kept, metadata.TIMESTAMP)
 			delete(c.kept, metadata.SNAPSHOT)
@@ -89,8 +89,8 @@ func (c *Client) try(k candidate) error {
 		return c.refuseCandidate(k, err)
 	}
 	next := c.floor.clone()
-	next.raise(w.versions)
-	next.raise(map[string]int64{metadata.ROOT: c.root.Version})
+	next.Versions.Raise(w.versions)
+	next.Versions.Raise(map[string]int64{metadata.ROOT: c.root.Version})
 	c.clock.verified(&next, w.versions[metadata.TIMESTAMP])
 	if err := c.save(c.raw, w.raw, next); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (c *Client) try(k candidate) error {
 
 // refuseCandidate decides whether a candidate may be tried again.
 func (c *Client) refuseCandidate(k candidate, err error) error {
-	if _, missing := errors.AsType[*MissingError](err); missing || errors.Is(err, errNothingNew) {
+	if _, missing := errors.AsType[*MissingError](err); missing || errors.Is(err, tufcore.ErrSame) {
 		return err
 	}
 	if errors.Is(err, ErrSignature) && c.offers.rootGap(c.root.Version) {
@@ -118,14 +118,14 @@ func (c *Client) refuseCandidate(k candidate, err error) error {
 // waits says whether timestamp and snapshot of a candidate fit each other, so
 // that a digest that differs is that of another part.
 func (c *Client) waits(k candidate) bool {
-	t, err := screen(metadata.TIMESTAMP, k.timestamp)
-	return err == nil && t.Meta[metadata.SNAPSHOT+".json"].digest() == digestOf(k.snapshot)
+	t, err := policy().Screen(metadata.TIMESTAMP, k.timestamp)
+	return err == nil && t.Meta[metadata.SNAPSHOT+".json"].Digest() == tufcore.Digest(k.snapshot)
 }
 
 // find looks for a role where it may be: in the trusted world, in what the
 // store had, among the offers.
-func (c *Client) find(role string, w want) ([]byte, error) {
-	if c.world != nil && digestOf(c.world.raw[role]) == w.digest() {
+func (c *Client) find(role string, w tufcore.Want) ([]byte, error) {
+	if c.world != nil && tufcore.Digest(c.world.raw[role]) == w.Digest() {
 		return c.world.raw[role], nil
 	}
 	if raw, err := c.fromKept(role, w); err == nil {
@@ -137,46 +137,39 @@ func (c *Client) find(role string, w want) ([]byte, error) {
 // rotate follows the chain of roots as far as it was offered and saves the
 // last. A refusal is returned, but what was reached before it stays.
 func (c *Client) rotate() error {
-	tm, err := trustedmetadata.New(c.raw)
+	v, err := tufcore.New(c.raw, c.floor.Versions, policy())
 	if err != nil {
 		return fmt.Errorf("internal error: trust: the trusted root is not: %w", err)
 	}
 	raw, fl, refused := c.raw, c.floor.clone(), error(nil)
 	for range MaxRotations {
-		before := tm.Root.Signed
-		next, err := c.nextRoot(tm)
+		next, lost, err := c.nextRoot(v)
 		refused = errors.Join(refused, err)
 		if next == nil {
 			break
 		}
 		raw = next
-		fl.forget(lost(&before, &tm.Root.Signed))
+		fl.forget(lost)
 	}
-	if tm.Root.Signed.Version == c.root.Version {
+	if v.Root().Version == c.root.Version {
 		return refused
 	}
-	fl.raise(map[string]int64{metadata.ROOT: tm.Root.Signed.Version})
-	return errors.Join(refused, c.adopt(raw, &tm.Root.Signed, fl))
+	fl.Versions = v.Floor()
+	return errors.Join(refused, c.adopt(raw, v.Root(), fl))
 }
 
 // nextRoot tries the offers of the next version; nil when none holds.
-func (c *Client) nextRoot(tm *trustedmetadata.TrustedMetadata) (raw []byte, refused error) {
-	version := tm.Root.Signed.Version + 1
+func (c *Client) nextRoot(v *tufcore.Verifier) (raw []byte, lost tufcore.Lost, refused error) {
+	version := v.Root().Version + 1
 	for _, f := range c.offers.roots[version] {
-		before := tm.Root
-		_, err := tm.UpdateRoot(f.raw)
+		lost, err := v.UpdateRoot(f.raw)
 		if err == nil {
-			if err = checkRoot(&tm.Root.Signed); err == nil {
-				return f.raw, nil
-			}
-			tm.Root = before
-			refused = errors.Join(refused, err)
-			continue
+			return f.raw, lost, nil
 		}
-		refused = errors.Join(refused, refuse(kindOf(err), "root version %d: %v; it must be signed by enough keys of version %d and by enough of its own", version, err, version-1))
+		refused = errors.Join(refused, err)
 	}
 	delete(c.offers.roots, version)
-	return nil, refused
+	return nil, tufcore.Lost{}, refused
 }
 
 // adopt makes a root the trusted one and keeps of the world what still holds
