@@ -45,12 +45,16 @@ func spec() infer.Spec {
 // bigRef is the reference of a blob of two chunks.
 func bigRef() wire.BlobRef { return wire.NewBlobRef(bytes.Repeat([]byte("drover"), 16384)) }
 
+// smallRef is smaller than bigRef, and has two chunks all the same.
+func smallRef() wire.BlobRef { return wire.NewBlobRef(bytes.Repeat([]byte("delta"), 14000)) }
+
 func manifest() *wire.Manifest {
 	report := bigRef()
 	return &wire.Manifest{
 		V: wire.Version, Model: "gate", Version: 7, Created: 1790000000, Epoch: 2, Notes: "more boots",
 		Variants: []wire.Variant{{
 			Name: "cpu", Model: bigRef(), Spec: spec(), Golden: bigRef(), Tolerance: 1, Requires: []string{"xnnpack"},
+			Deltas: []wire.Delta{{Base: wire.NewBlobRef([]byte("6")).Digest, Size: 98000, Blob: smallRef()}},
 		}},
 		Budget: wire.Budget{LatencyP99Micros: 40000, MemoryBytes: 64 << 20, DataBytes: 4 << 20},
 		Report: &report, Dataset: wire.NewBlobRef([]byte("dataset")).Digest, Requires: []string{"probe"},

@@ -19,6 +19,7 @@ const (
 	ChunkSize    = 64 << 10  // bytes of every chunk of a blob but the last
 	MaxCases     = 32        // golden inputs
 	MaxVariants  = 8
+	MaxDeltas    = 8   // of one variant
 	MaxListed    = 200 // device ids in a selector
 	MaxPending   = 64  // rollout plans that are open at once
 )

@@ -78,6 +78,16 @@ type Variant struct {
 	Golden    BlobRef  `json:"golden"`
 	Tolerance int      `json:"tolerance"`          // quanta an output element may differ (float32: 1/256 of full scale each), 0 … 8
 	Requires  []string `json:"requires,omitempty"` // capabilities, e.g. "edgetpu"
+	// Deltas give Model to devices that hold another one; at most one per base.
+	Deltas []Delta `json:"deltas,omitempty"`
+}
+
+// Delta makes a variant's model of another model (ota/delta). It is smaller
+// than the model, or it would not stand here.
+type Delta struct {
+	Base string  `json:"base"` // digest of the model it starts from
+	Size int64   `json:"size"` // of the base: what applying holds in memory, beside 8 MiB
+	Blob BlobRef `json:"blob"`
 }
 
 // Budget is what a variant may cost on the device; 0 means no limit.
@@ -158,6 +168,9 @@ func (m *Manifest) Check() error {
 		if err := v.Spec.Check(); err != nil {
 			return fmt.Errorf("%w: variant %s: %w", ErrMalformed, v.Name, err)
 		}
+		if err := v.checkDeltas(); err != nil {
+			return err
+		}
 		if !slices.Equal(v.Spec.Labels, m.Variants[0].Spec.Labels) {
 			return fmt.Errorf("%w: variant %s has other labels than %s", ErrMalformed, v.Name, m.Variants[0].Name)
 		}
@@ -168,6 +181,26 @@ func (m *Manifest) Check() error {
 	}
 	if m.Report != nil {
 		return m.Report.check("report", MaxBlob)
+	}
+	return nil
+}
+
+func (v *Variant) checkDeltas() error {
+	if len(v.Deltas) > MaxDeltas {
+		return fmt.Errorf("%w: %d deltas of variant %s, allowed %d", ErrMalformed, len(v.Deltas), v.Name, MaxDeltas)
+	}
+	bases := map[string]bool{v.Model.Digest: true}
+	for _, d := range v.Deltas {
+		if !ValidDigest(d.Base) || bases[d.Base] {
+			return fmt.Errorf("%w: variant %s: delta from %.80q, which is no SHA-256, the model itself, or stands twice", ErrMalformed, v.Name, d.Base)
+		}
+		bases[d.Base] = true
+		if d.Size < 1 || d.Size > MaxBlob {
+			return fmt.Errorf("%w: variant %s: delta from a model of %d bytes", ErrMalformed, v.Name, d.Size)
+		}
+		if err := d.Blob.check("delta of variant "+v.Name, v.Model.Size-1); err != nil {
+			return err
+		}
 	}
 	return nil
 }

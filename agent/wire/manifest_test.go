@@ -45,6 +45,17 @@ func TestManifestChecks(t *testing.T) {
 		{"a model too large", func(m *wire.Manifest) { m.Variants[0].Model.Size = wire.MaxBlob + 1 }, wire.ErrTooLarge},
 		{"golden inputs too large", func(m *wire.Manifest) { m.Variants[0].Golden.Size = wire.MaxGolden + 1 }, wire.ErrTooLarge},
 		{"a tolerance too large", func(m *wire.Manifest) { m.Variants[0].Tolerance = 9 }, wire.ErrMalformed},
+		{"no delta", func(m *wire.Manifest) { m.Variants[0].Deltas = nil }, nil},
+		{"a delta from nowhere", func(m *wire.Manifest) { m.Variants[0].Deltas[0].Base = "" }, wire.ErrMalformed},
+		{"a delta from the model itself", func(m *wire.Manifest) { m.Variants[0].Deltas[0].Base = m.Variants[0].Model.Digest }, wire.ErrMalformed},
+		{"two deltas from one base", func(m *wire.Manifest) {
+			m.Variants[0].Deltas = append(m.Variants[0].Deltas, m.Variants[0].Deltas[0])
+		}, wire.ErrMalformed},
+		{"too many deltas", func(m *wire.Manifest) { m.Variants[0].Deltas = make([]wire.Delta, wire.MaxDeltas+1) }, wire.ErrMalformed},
+		{"a delta as large as the model", func(m *wire.Manifest) { m.Variants[0].Deltas[0].Blob = bigRef() }, wire.ErrTooLarge},
+		{"a delta of a chunk digest cut", func(m *wire.Manifest) { m.Variants[0].Deltas[0].Blob.Chunks = make([]byte, 63) }, wire.ErrMalformed},
+		{"a delta from an empty base", func(m *wire.Manifest) { m.Variants[0].Deltas[0].Size = 0 }, wire.ErrMalformed},
+		{"a delta from a base too large", func(m *wire.Manifest) { m.Variants[0].Deltas[0].Size = wire.MaxBlob + 1 }, wire.ErrMalformed},
 		{"a negative budget", func(m *wire.Manifest) { m.Budget.MemoryBytes = -1 }, wire.ErrMalformed},
 		{"a report without digest", func(m *wire.Manifest) { m.Report.Digest = "x" }, wire.ErrMalformed},
 	} {
