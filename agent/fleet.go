@@ -5,7 +5,9 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,48 +71,100 @@ func (a *Agent) fleet(ctx context.Context) error {
 	return g.Wait()
 }
 
+// tokenEvery is how often a device that is in no fleet looks for a token.
+const tokenEvery = time.Second
+
 // identity loads the device's identity, or waits for a token and enrols. A hub
-// that is away is tried again, a token that is refused is set aside.
+// that is away is tried again, a token that is refused is set aside, and one
+// that is new is tried at once.
 func (a *Agent) identity(ctx context.Context, dir string, key crypto.Signer) (enroll.Identity, error) {
-	path := filepath.Join(a.cfg.State, tokenFile)
-	pause, told := time.Second, ""
+	var try attempt
+	told := ""
 	for {
 		id, err := enroll.Load(dir)
-		if err == nil {
-			return id, nil
-		}
-		if !errors.Is(err, enroll.ErrNotEnrolled) {
+		if err == nil || !errors.Is(err, enroll.ErrNotEnrolled) {
 			return id, err
 		}
-		token, err := os.ReadFile(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			err = fmt.Errorf("not a member of a fleet yet: put an enrolment token (drover enroll) into %s", path)
-		case err == nil:
-			if id, err = enroll.Enroll(ctx, dir, string(token), a.cfg.Device, key); err == nil {
-				a.event(wire.Event{Kind: wire.EventStart, Message: "enrolled in fleet " + id.Fleet})
-				return id, errors.Join(os.Remove(path))
-			}
-			var refused *enroll.RefusedError
-			if errors.As(err, &refused) || errors.Is(err, wire.ErrMalformed) {
-				err = errors.Join(err, os.Rename(path, path+".refused"))
-			}
+		id, err = a.enrol(ctx, dir, key, &try)
+		if err == nil {
+			return id, nil
 		}
 		if ctx.Err() != nil {
 			return enroll.Identity{}, ctx.Err()
 		}
-		a.setLinkState(link.State{Err: err})
-		if err.Error() != told {
+		if !errors.Is(err, errNotYet) && err.Error() != told {
 			told = err.Error()
+			a.setLinkState(link.State{Err: err})
 			a.event(wire.Event{Kind: wire.EventStart, Message: told})
 		}
 		select {
-		case <-time.After(pause):
-			pause = min(pause*3/2, 15*time.Second)
+		case <-time.After(tokenEvery):
 		case <-ctx.Done():
 			return enroll.Identity{}, ctx.Err()
 		}
 	}
+}
+
+// attempt is the last try of a token.
+type attempt struct {
+	token string
+	pause time.Duration
+	next  time.Time
+}
+
+// errNotYet says that the same token failed a moment ago.
+var errNotYet = errors.New("agent: too soon to try the token again")
+
+// enrol tries the token that lies in the state folder, if it is new or its time
+// has come.
+func (a *Agent) enrol(ctx context.Context, dir string, key crypto.Signer, try *attempt) (enroll.Identity, error) {
+	path := filepath.Join(a.cfg.State, tokenFile)
+	token, err := readToken(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return enroll.Identity{}, a.waits(path, try)
+	case err != nil:
+		return enroll.Identity{}, fmt.Errorf("agent: enrolment token: %w", err)
+	case token == try.token && time.Now().Before(try.next):
+		return enroll.Identity{}, errNotYet
+	case token != try.token:
+		*try = attempt{token: token, pause: tokenEvery}
+	}
+	id, err := enroll.Enroll(ctx, dir, token, a.cfg.Device, key)
+	if err == nil {
+		a.event(wire.Event{Kind: wire.EventStart, Message: "enrolled in fleet " + id.Fleet})
+		return id, errors.Join(os.Remove(path))
+	}
+	var no *enroll.RefusedError
+	// A hub that is busy or broken says nothing about the token.
+	refused := errors.As(err, &no) && no.Status < http.StatusInternalServerError && no.Status != http.StatusTooManyRequests
+	if refused || errors.Is(err, wire.ErrMalformed) {
+		return id, errors.Join(err, os.Rename(path, path+".refused"))
+	}
+	try.next = time.Now().Add(try.pause)
+	try.pause = min(2*try.pause, 15*time.Second)
+	return id, err
+}
+
+// waits says what is missing; after a refused token the refusal stays in view.
+func (a *Agent) waits(path string, try *attempt) error {
+	if try.token != "" {
+		return errNotYet
+	}
+	return fmt.Errorf("not a member of a fleet yet: put an enrolment token (drover enroll) into %s", path)
+}
+
+// readToken reads the token's file; one that is too large is cut, and then
+// refused.
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const most = 8 << 10
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	return string(b), err
 }
 
 // join puts together what a member has.
