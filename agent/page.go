@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/droverhq/drover/agent/statuspage"
+	"github.com/droverhq/drover/agent/vision"
 )
 
 const previewQuality = 80
@@ -49,5 +52,8 @@ func (a *Agent) Snapshot() statuspage.Snapshot {
 // Preview implements statuspage.Source.
 func (a *Agent) Preview(ctx context.Context, camera string, width int) ([]byte, error) {
 	p, err := a.vision.Preview(ctx, camera, width, previewQuality)
+	if errors.Is(err, vision.ErrNoCamera) {
+		err = fmt.Errorf("%w: %w", statuspage.ErrNoCamera, err)
+	}
 	return p.JPEG, err
 }

@@ -200,6 +200,10 @@ func (s *Server) servePreview(w http.ResponseWriter, r *http.Request) {
 	if err == nil && len(jpeg) == 0 {
 		err = errors.New("statuspage: no picture yet")
 	}
+	if errors.Is(err, ErrNoCamera) {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return

@@ -6,18 +6,22 @@ package statuspage
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/infer"
 )
 
+// ErrNoCamera is wrapped by Source.Preview for a camera that is not configured.
+var ErrNoCamera = errors.New("statuspage: no such camera")
+
 // Source is the device as the page sees it. Its methods may be called from any
 // goroutine and return within the context's time.
 type Source interface {
 	// Snapshot is the present state; the caller owns it.
 	Snapshot() Snapshot
-	// Preview is the newest picture of a camera as JPEG.
+	// Preview is the newest picture of a camera as JPEG. ErrNoCamera.
 	Preview(ctx context.Context, camera string, width int) ([]byte, error)
 }
 

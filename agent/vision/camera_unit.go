@@ -220,7 +220,7 @@ func (v *Vision) Preview(ctx context.Context, name string, width, quality int) (
 	}
 	switch {
 	case !known:
-		return Preview{}, fmt.Errorf("vision: no camera is called %q", name)
+		return Preview{}, fmt.Errorf("%w: %q", ErrNoCamera, name)
 	case child == nil:
 		return Preview{}, fmt.Errorf("vision: camera %q is not running", name)
 	}

@@ -84,6 +84,9 @@ var ErrStopped = errors.New("vision: stopped")
 // ErrNoModel is returned where a model is needed and none was activated.
 var ErrNoModel = errors.New("vision: no model is active")
 
+// ErrNoCamera is wrapped where a camera is named that is not configured.
+var ErrNoCamera = errors.New("vision: no such camera")
+
 // Vision runs the children. Its methods may be called from any goroutine while
 // Run runs.
 type Vision struct {
