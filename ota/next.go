@@ -12,6 +12,7 @@ type Input struct {
 	Kind     InputKind
 	Target   *Target         // Offer
 	Variant  string          // Done of verify
+	Delta    string          // Done of fetch: digest of the delta fetched in place of the model
 	Runtime  json.RawMessage // Done of probe
 	Received int64           // Done and Fail: bytes received for this update so far; 0 leaves the count
 	Reason   wire.Reason     // Fail
@@ -51,11 +52,14 @@ func Next(s State, in Input) (State, []Action) {
 			in.Message = ""
 		}
 	}
+	if in.Kind == NoDelta && s.Full && r.on[NoDelta].to != "" {
+		in.Kind, in.Reason = Fail, wire.ReasonInternal // there is no way round twice
+	}
 	e := r.on[in.Kind]
 	if e.to == "" || (s.Step == wire.Idle && in.Target == nil) {
 		return s, nil
 	}
-	n.take(in)
+	n.take(in, e.to)
 	if e.reason != "" {
 		in.Reason = e.reason
 	}
@@ -100,14 +104,15 @@ func (s *State) countRestart(r *row) InputKind {
 }
 
 // take notes what an input tells.
-func (s *State) take(in Input) {
+func (s *State) take(in Input, to wire.UpdateState) {
 	switch in.Kind {
 	case Offer:
 		if s.Step == wire.Idle {
 			t := *in.Target
 			s.Target, s.Restarts, s.Trials, s.Received = &t, 0, 0, 0
+			s.Delta, s.Full = "", false
 			if r, ok := s.Refusal(&t); ok {
-				s.Received = r.Received
+				s.Received, s.Full = r.Received, r.Full
 			}
 		}
 	case Done:
@@ -117,6 +122,11 @@ func (s *State) take(in Input) {
 		if in.Runtime != nil {
 			s.Runtime = in.Runtime
 		}
+		if to == wire.Assemble {
+			s.Delta = in.Delta
+		}
+	case NoDelta:
+		s.Delta, s.Full = "", true
 	}
 	s.Received = max(s.Received, in.Received)
 }

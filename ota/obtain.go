@@ -37,7 +37,7 @@ func (u *Updater) doVerify(ctx context.Context, t task) (Input, error) {
 	if err != nil {
 		return Input{}, err
 	}
-	return Input{Kind: Done, Variant: v.Name}, nil
+	return Input{Kind: Done, Variant: v.Name, Message: u.announce(v, t.state.Full)}, nil
 }
 
 // manifest returns the manifest's bytes, from disk or from the network.
@@ -108,38 +108,69 @@ func (u *Updater) load(s State) (Candidate, error) {
 	return loadCandidate(u.cfg.Store.Blobs(), s.Target.Release, s.Target.Manifest.Digest, s.Variant, s.Runtime)
 }
 
-// doFetch brings what the variant needs into .part files.
+// doFetch brings what the variant needs into .part files: a delta where one
+// serves, else the model itself.
 func (u *Updater) doFetch(ctx context.Context, t task) (Input, error) {
 	c, err := u.load(t.state)
 	if err != nil {
 		return Input{}, err
 	}
-	refs := []wire.BlobRef{c.Variant.Golden, c.Variant.Model}
-	var all, need int64
-	for _, r := range refs {
-		all += r.Size
-		if !u.cfg.Store.Blobs().Has(r.Digest) {
-			need += r.Size - u.cfg.Store.Blobs().PartSize(r.Digest)
-		}
+	v, done := c.Variant, Input{Kind: Done}
+	refs, keep := []wire.BlobRef{v.Golden, v.Model}, []string{t.state.Target.Manifest.Digest, v.Golden.Digest, v.Model.Digest}
+	room := u.missing(v.Golden) + u.missing(v.Model)
+	d := u.delta(v, t.state.Full)
+	if d != nil {
+		refs[1], done.Delta = d.Blob, d.Blob.Digest
+		keep = append(keep, d.Blob.Digest, d.Base)
+		room += u.missing(d.Blob)
 	}
-	if err := u.makeRoom(need, t.state.Target.Manifest.Digest, refs[0].Digest, refs[1].Digest); err != nil {
+	if err := u.makeRoom(room, keep...); err != nil {
 		return Input{}, err
 	}
 	limit := c.Manifest.Budget.DataBytes
 	if limit == 0 {
-		limit = 2*all + slack
+		limit = 2*(v.Golden.Size+v.Model.Size) + slack
+	}
+	if left, need := limit-t.state.Received, u.missing(v.Model); d == nil && len(v.Deltas) > 0 && need > left {
+		return Input{}, refusef(wire.ReasonFetch, "no delta serves this device, and the model's %d bytes do not fit into the data budget: %d of %d are left", need, max(0, left), limit)
 	}
 	u.budget.Store(fetch.NewBudget(limit, t.state.Received))
-	var before int64
+	if err := u.fetchAll(ctx, refs); err != nil {
+		if e, ok := errors.AsType[*spoiltError](err); ok && d != nil && e.digest == d.Blob.Digest {
+			return u.noDelta(v, err), nil
+		}
+		return Input{}, err
+	}
+	return done, nil
+}
+
+// fetchAll brings the blobs that are not here.
+func (u *Updater) fetchAll(ctx context.Context, refs []wire.BlobRef) error {
+	var before, all int64
+	for _, r := range refs {
+		all += r.Size
+	}
 	for _, r := range refs {
 		if !u.cfg.Store.Blobs().Has(r.Digest) {
+			corrupt := u.cfg.Fetcher.Stats().Corrupt
 			if err := u.fetchOne(ctx, r, before, all); err != nil {
-				return Input{}, err
+				if errors.Is(err, fetch.ErrStalled) && u.cfg.Fetcher.Stats().Corrupt > corrupt {
+					return &spoiltError{r.Digest, err}
+				}
+				return err
 			}
 		}
 		before += r.Size
 	}
-	return Input{Kind: Done}, nil
+	return nil
+}
+
+// missing is how many bytes of a blob are yet to come.
+func (u *Updater) missing(r wire.BlobRef) int64 {
+	if u.cfg.Store.Blobs().Has(r.Digest) {
+		return 0
+	}
+	return max(0, r.Size-u.cfg.Store.Blobs().PartSize(r.Digest))
 }
 
 // fetchOne brings one blob into its .part; before and all are for the progress.
@@ -181,11 +212,20 @@ func (u *Updater) makeRoom(need int64, keep ...string) error {
 	return st.Blobs().Reserve(need)
 }
 
-// doAssemble makes blobs of the .part files: synced, and checked as a whole.
-func (u *Updater) doAssemble(_ context.Context, t task) (Input, error) {
+// doAssemble makes blobs of the .part files: synced, and checked as a whole. A
+// delta is applied first.
+func (u *Updater) doAssemble(ctx context.Context, t task) (Input, error) {
 	c, err := u.load(t.state)
 	if err != nil {
 		return Input{}, err
+	}
+	if t.state.Delta != "" && !u.cfg.Store.Blobs().Has(c.Variant.Model.Digest) {
+		if err := u.rebuild(ctx, c.Variant, t.state.Delta); err != nil {
+			if unfit(err) {
+				return u.noDelta(c.Variant, err), nil
+			}
+			return Input{}, err
+		}
 	}
 	for _, r := range []wire.BlobRef{c.Variant.Golden, c.Variant.Model} {
 		if u.cfg.Store.Blobs().Has(r.Digest) {

@@ -40,6 +40,7 @@ type Refused struct {
 	Reason   wire.Reason `json:"reason"`
 	Tries    int         `json:"tries"`
 	Received int64       `json:"received,omitempty"` // bytes, of the data budget
+	Full     bool        `json:"full,omitempty"`     // no delta served
 }
 
 // ForGood says whether only a new plan brings another try.
@@ -63,6 +64,8 @@ type State struct {
 	Step    wire.UpdateState `json:"step"`
 	Target  *Target          `json:"target,omitempty"` // nil exactly in idle
 	Variant string           `json:"variant,omitempty"`
+	Delta   string           `json:"delta,omitempty"`   // digest of the delta that was fetched in place of the model
+	Full    bool             `json:"full,omitempty"`    // no delta served: the model itself is fetched
 	Runtime json.RawMessage  `json:"runtime,omitempty"` // what the probe chose
 	Reason  wire.Reason      `json:"reason,omitempty"`  // of a rollback under way
 	Message string           `json:"message,omitempty"`
@@ -98,7 +101,7 @@ func (s *State) refusal(t *Target) int {
 
 // remember notes a refusal; the oldest is forgotten when there are too many.
 func (s *State) remember(t *Target, reason wire.Reason, received int64) {
-	r := Refused{Plan: t.Plan, Serial: t.Serial, Release: t.Release, Digest: t.Manifest.Digest, Reason: reason, Tries: 1, Received: received}
+	r := Refused{Plan: t.Plan, Serial: t.Serial, Release: t.Release, Digest: t.Manifest.Digest, Reason: reason, Tries: 1, Received: received, Full: s.Full}
 	list := slices.Clone(s.Refusals)
 	if i := s.refusal(t); i >= 0 {
 		r.Tries = list[i].Tries + 1

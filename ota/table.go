@@ -15,6 +15,7 @@ const (
 	Cancel                    // no verified plan names this release any more
 	Done                      // the state's work is done
 	Fail                      // the state's work was refused, with a reason
+	NoDelta                   // the delta does not give the model: the full one is needed
 	Deadline                  // the state took too long
 	Restart                   // the program started and found this state in the journal
 	Exceeded                  // the restart was one too many
@@ -23,7 +24,7 @@ const (
 
 // String is the input's name.
 func (k InputKind) String() string {
-	return [numInputs]string{"offer", "cancel", "done", "fail", "deadline", "restart", "restarts exceeded"}[k]
+	return [numInputs]string{"offer", "cancel", "done", "fail", "no delta", "deadline", "restart", "restarts exceeded"}[k]
 }
 
 // edge is where an input leads. The zero edge refuses the input: nothing
@@ -64,11 +65,11 @@ var table = [...]row{
 		Deadline: refuse(wire.ReasonFetch), Restart: to(wire.Verify), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Fetch, deadline: 24 * time.Hour, restarts: 100, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Assemble), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Assemble), Fail: refuse(""), NoDelta: to(wire.Fetch),
 		Deadline: refuse(wire.ReasonFetch), Restart: to(wire.Fetch), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Assemble, deadline: 10 * time.Minute, restarts: 5, on: [numInputs]edge{
-		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Check), Fail: refuse(""),
+		Offer: refuse(wire.ReasonSuperseded), Cancel: refuse(wire.ReasonSuperseded), Done: to(wire.Check), Fail: refuse(""), NoDelta: to(wire.Fetch),
 		Deadline: refuse(wire.ReasonDeadline), Restart: to(wire.Assemble), Exceeded: refuse(wire.ReasonInterrupted),
 	}},
 	{step: wire.Check, deadline: 5 * time.Minute, restarts: 3, on: [numInputs]edge{
