@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,16 +25,6 @@ var (
 // Window is the number of chunks asked for at a time: 1 MiB.
 const Window = 16
 
-// Source passes on a request for chunks; they come by Fetcher.Deliver, at any
-// time, in any order, or not at all. A Source that also has a method
-// Done(blob string) is told when no more chunks of a blob are wanted.
-type Source interface {
-	// Request asks for the chunks first + i of a blob whose bit i of want is
-	// set, least significant bit of the first byte first. It returns when the
-	// request is on its way; an error counts as an answer that did not come.
-	Request(ctx context.Context, blob string, first int, want []byte) error
-}
-
 // Part is where the bytes go; store.Part is one.
 type Part interface {
 	io.ReaderAt
@@ -43,12 +34,16 @@ type Part interface {
 	Size() (int64, error)
 }
 
-// Config of a Fetcher. Only Source is needed.
+// Config of a Fetcher. It needs a Source or a Reader.
 type Config struct {
-	Source   Source
-	Pause    time.Duration // first wait for a window; default 2 s. It doubles while nothing comes
+	Near   []Reader // asked first, for they cost nothing: folders
+	Source Source   // the hub, through the broker
+	Far    []Reader // asked, in this order, for what the Source does not bring
+
+	Pause    time.Duration // first wait for an answer; default 2 s. It doubles while nothing comes
 	MaxPause time.Duration // default 1 min
-	Retries  int           // windows in a row that brought nothing; default 12, about 10 min
+	Retries  int           // requests in a row, for each source, that brought nothing; default 12, about 10 min
+	Rate     int64         // bytes a second asked for over the network, at most; 0: no bound
 	Logger   *slog.Logger
 }
 
@@ -58,6 +53,7 @@ type Fetcher struct {
 	cfg   Config
 	in    chan chunk // bounded: a full queue drops, and the chunk is asked for again
 	stats counters
+	pace  pace // of the goroutine of Fetch
 
 	mu     sync.Mutex
 	digest string // of the blob being fetched; "" between fetches
@@ -68,10 +64,11 @@ type chunk struct {
 	digest string
 	index  int
 	data   []byte
+	shared bool // it came by Deliver
 }
 
 type counters struct {
-	good, duplicate, corrupt, unasked, overflow, requests, bytes atomic.Uint64
+	good, duplicate, corrupt, unasked, overflow, requests, again, moved, bytes atomic.Uint64
 }
 
 // Stats counts what came in since the start.
@@ -81,13 +78,15 @@ type Stats struct {
 	Corrupt   uint64 // chunks that are not what was signed
 	Unasked   uint64 // chunks of another blob, or of none
 	Overflow  uint64 // chunks dropped because they came faster than they could be written
-	Requests  uint64
-	Bytes     uint64 // received for blobs that were being fetched
+	Requests  uint64 // to any source
+	Again     uint64 // of these, for chunks that were asked for before
+	Moved     uint64 // sources that failed, so that another one was asked
+	Bytes     uint64 // received over the network for blobs that were being fetched
 }
 
 // New makes a Fetcher.
 func New(cfg Config) *Fetcher {
-	if cfg.Source == nil {
+	if cfg.Source == nil && len(cfg.Near)+len(cfg.Far) == 0 {
 		panic("internal error: fetch: no source")
 	}
 	if cfg.Pause <= 0 {
@@ -102,7 +101,7 @@ func New(cfg Config) *Fetcher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Fetcher{cfg: cfg, in: make(chan chunk, 4*Window)}
+	return &Fetcher{cfg: cfg, in: make(chan chunk, 4*Window), pace: newPace(cfg.Rate)}
 }
 
 // Deliver hands over a chunk that arrived. It never blocks and checks nothing
@@ -118,7 +117,7 @@ func (f *Fetcher) Deliver(digest string, index int, data []byte) {
 	f.stats.bytes.Add(uint64(len(data)))
 	budget.add(len(data))
 	select {
-	case f.in <- chunk{digest, index, data}:
+	case f.in <- chunk{digest: digest, index: index, data: data, shared: true}:
 	default:
 		f.stats.overflow.Add(1)
 	}
@@ -129,7 +128,7 @@ func (f *Fetcher) Stats() Stats {
 	s := &f.stats
 	return Stats{
 		Good: s.good.Load(), Duplicate: s.duplicate.Load(), Corrupt: s.corrupt.Load(), Unasked: s.unasked.Load(),
-		Overflow: s.overflow.Load(), Requests: s.requests.Load(), Bytes: s.bytes.Load(),
+		Overflow: s.overflow.Load(), Requests: s.requests.Load(), Again: s.again.Load(), Moved: s.moved.Load(), Bytes: s.bytes.Load(),
 	}
 }
 
@@ -150,7 +149,7 @@ func (f *Fetcher) Fetch(ctx context.Context, ref wire.BlobRef, part Part, budget
 		return fmt.Errorf("fetch: blob %s: %w", ref.Digest, ErrBusy)
 	}
 	defer f.end(ref.Digest)
-	job := &job{f: f, ref: ref, part: part, budget: budget, progress: progress}
+	job := newJob(f, ref, part, budget, progress)
 	if err := job.resume(ctx); err != nil {
 		return fmt.Errorf("fetch: blob %s: %w", ref.Digest, err)
 	}
@@ -183,8 +182,14 @@ func (f *Fetcher) end(digest string) {
 		}
 		break
 	}
-	if d, ok := f.cfg.Source.(interface{ Done(blob string) }); ok {
+	type doner interface{ Done(blob string) }
+	if d, ok := f.cfg.Source.(doner); ok {
 		d.Done(digest)
+	}
+	for _, r := range slices.Concat(f.cfg.Near, f.cfg.Far) {
+		if d, ok := r.(doner); ok {
+			d.Done(digest)
+		}
 	}
 }
 

@@ -2,11 +2,23 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"time"
 
 	"github.com/droverhq/drover/agent/wire"
+)
+
+// status of a chunk.
+type status byte
+
+const (
+	missing status = iota // nobody was asked
+	asked                 // it may be on its way
+	lost                  // it was asked for and did not come
+	here
 )
 
 // job is one blob on its way. All of it belongs to the goroutine of Fetch.
@@ -17,14 +29,33 @@ type job struct {
 	budget   *Budget
 	progress func(done, total int64)
 
-	have  []bool
-	left  int   // chunks missing
-	done  int64 // bytes here
-	dirty int   // chunks written since the last sync
+	ways   []*way
+	chunks []status
+	batch  []int // number of the request that a chunk was last asked with
+	left   int   // chunks not here
+	out    int   // chunks asked for
+	done   int64 // bytes here
+	dirty  int   // chunks written since the last sync
+	got    int64 // bytes that came over the shared topic or the device's own
+
+	active   *way      // the one asked last
+	requests int       // numbers them
+	deadline time.Time // when what was asked for is given up
+	gained   bool      // something new came since the last request or lapse
+	silent   int       // requests in a row that brought nothing
+	wait     time.Duration
+	listen   time.Time // lost chunks are not asked for before; zero: not decided
+	alone    bool
+	reading  *reading
+
 	// slow is about the longest time that a chunk took lately. On a slow link
 	// a short pause would ask again for what is already on its way.
 	slow time.Duration
 	last time.Time // when the last chunk came, or the first was asked for
+}
+
+func newJob(f *Fetcher, ref wire.BlobRef, part Part, b *Budget, progress func(done, total int64)) *job {
+	return &job{f: f, ref: ref, part: part, budget: b, progress: progress, ways: ways(&f.cfg)}
 }
 
 // verifiable says whether chunks can be checked one by one.
@@ -40,15 +71,16 @@ func (j *job) accept(i int, data []byte) bool {
 
 // resume finds out which chunks an earlier run left in the part.
 func (j *job) resume(ctx context.Context) error {
-	j.have = make([]bool, j.ref.Count())
-	j.left = len(j.have)
+	j.chunks = make([]status, j.ref.Count())
+	j.batch = make([]int, len(j.chunks))
+	j.left = len(j.chunks)
 	size, err := j.part.Size()
 	if err != nil {
 		return err
 	}
 	if (size > 0 || j.ref.Size == 0) && j.verifiable() {
 		buf := make([]byte, wire.ChunkSize)
-		for i := range j.have {
+		for i := range j.chunks {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -72,41 +104,47 @@ func (j *job) resume(ctx context.Context) error {
 }
 
 func (j *job) mark(i, n int) {
-	j.have[i] = true
+	if j.chunks[i] == asked {
+		j.out--
+	}
+	j.chunks[i] = here
 	j.left--
 	j.done += int64(n)
 }
 
-// run asks for window after window until nothing is missing.
+// run asks and takes until nothing is missing.
 func (j *job) run(ctx context.Context) error {
-	pause, silent := j.pause(), 0
-	j.last = time.Now()
+	defer j.stopReading()
+	j.wait, j.last = j.pause(), time.Now()
 	for j.left > 0 {
 		if err := j.budget.check(); err != nil {
 			return err
 		}
-		if silent >= j.f.cfg.Retries {
-			return fmt.Errorf("%w: %d of %d missing after %d requests without an answer", ErrStalled, j.left, len(j.have), silent)
+		if j.silent >= j.patience() {
+			return fmt.Errorf("%w: %d of %d missing after %d requests without an answer", ErrStalled, j.left, len(j.chunks), j.silent)
 		}
-		first, want, asked := j.window()
-		j.f.stats.requests.Add(1)
-		if err := j.f.cfg.Source.Request(ctx, j.ref.Digest, first, want); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+		until := j.ask(ctx)
+		if until.After(time.Now()) && j.dirty >= Window {
+			if err := j.sync(); err != nil {
+				return err
 			}
-			j.f.cfg.Logger.Debug("fetch: request did not leave", "blob", j.ref.Digest, "err", err)
 		}
-		before := j.left
-		if err := j.collect(ctx, asked, jitter(pause)); err != nil {
+		if err := j.await(ctx, until); err != nil {
 			return err
-		}
-		if j.left == before {
-			pause, silent = min(2*pause, j.f.cfg.MaxPause), silent+1
-		} else {
-			pause, silent = j.pause(), 0
 		}
 	}
 	return j.sync()
+}
+
+// patience is how many requests in a row may bring nothing.
+func (j *job) patience() int {
+	n := 0
+	for _, w := range j.ways {
+		if !w.near {
+			n++
+		}
+	}
+	return j.f.cfg.Retries * max(1, n)
 }
 
 // pause is how long to wait for the next chunk of a source that answers.
@@ -114,90 +152,150 @@ func (j *job) pause() time.Duration {
 	return min(max(j.f.cfg.Pause, 3*j.slow), j.f.cfg.MaxPause)
 }
 
-// window chooses up to Window missing chunks, from the first missing one on.
-func (j *job) window() (first int, want []byte, asked []int) {
-	first = -1
-	for i, here := range j.have {
-		if here {
-			continue
-		}
-		if first < 0 {
-			first = i
-		}
-		if len(asked) == Window || i-first >= wire.MaxWant*8 {
-			break
-		}
-		for len(want) <= (i-first)/8 {
-			want = append(want, 0)
-		}
-		want[(i-first)/8] |= 1 << ((i - first) % 8)
-		asked = append(asked, i)
-	}
-	return first, want, asked
-}
-
-// collect takes chunks until the ones asked for are here, or none came for the
-// length of a pause.
-func (j *job) collect(ctx context.Context, asked []int, pause time.Duration) error {
-	timer := time.NewTimer(pause)
+// await takes what comes until then, or the next thing that happens.
+func (j *job) await(ctx context.Context, until time.Time) error {
+	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case c := <-j.f.in:
-			alive, err := j.take(c)
-			if err != nil {
-				return err
-			}
-			if alive {
-				j.slow = max(time.Since(j.last), j.slow*7/8)
-				j.last = time.Now()
-				timer.Reset(max(pause, j.pause()))
-			}
-		case <-timer.C:
-			return j.sync()
+	var ended chan error
+	if j.reading != nil {
+		ended = j.reading.ended
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case c := <-j.f.in:
+		return j.take(c)
+	case err := <-ended:
+		return j.readEnded(err)
+	case <-timer.C:
+		if j.out > 0 && !time.Now().Before(j.deadline) {
+			j.lapse()
 		}
-		if err := j.budget.check(); err != nil && j.left > 0 {
-			return err
-		}
-		missing := 0
-		for _, i := range asked {
-			if !j.have[i] {
-				missing++
-			}
-		}
-		if missing == 0 {
-			return j.sync()
-		}
+		return j.sync() // there is time for it
 	}
 }
 
 // take writes a chunk that is right and missing. A right one that is here
 // already also shows that the source is alive and the link busy.
-func (j *job) take(c chunk) (alive bool, err error) {
+func (j *job) take(c chunk) error {
 	s := &j.f.stats
+	if c.shared {
+		j.got += int64(len(c.data))
+	}
 	switch {
 	case c.digest != j.ref.Digest:
 		s.unasked.Add(1)
-	case c.index < 0 || c.index >= len(j.have):
+		return nil
+	case c.index < 0 || c.index >= len(j.chunks):
 		s.corrupt.Add(1)
-	case j.have[c.index]:
+		return nil
+	case j.chunks[c.index] == here:
 		s.duplicate.Add(1)
-		return j.accept(c.index, c.data), nil
+		if c.shared {
+			j.f.pace.spend(time.Now(), len(c.data))
+		}
+		if j.accept(c.index, c.data) {
+			j.alive()
+		}
+		return nil
 	case !j.accept(c.index, c.data):
 		s.corrupt.Add(1)
-	default:
-		if _, err := j.part.WriteAt(c.data, int64(c.index)*wire.ChunkSize); err != nil {
-			return false, err
-		}
-		s.good.Add(1)
-		j.mark(c.index, len(c.data))
-		j.dirty++
-		j.progress(j.done, j.ref.Size)
-		return true, nil
+		return nil
 	}
-	return false, nil
+	if c.shared && j.chunks[c.index] != asked {
+		j.f.pace.spend(time.Now(), len(c.data))
+	}
+	if _, err := j.part.WriteAt(c.data, int64(c.index)*wire.ChunkSize); err != nil {
+		return err
+	}
+	s.good.Add(1)
+	if c.shared && j.chunks[c.index] == asked {
+		j.overtaken(c.index)
+	}
+	j.mark(c.index, len(c.data))
+	j.dirty++
+	j.gained, j.silent, j.wait = true, 0, j.pause()
+	if j.active != nil {
+		j.active.fails = 0
+	}
+	j.alive()
+	j.progress(j.done, j.ref.Size)
+	if j.dirty >= Window {
+		return j.sync()
+	}
+	return nil
+}
+
+// alive notes that a chunk came.
+func (j *job) alive() {
+	now := time.Now()
+	j.slow = max(now.Sub(j.last), j.slow*7/8)
+	j.last = now
+	if d := now.Add(max(j.wait, j.pause())); d.After(j.deadline) {
+		j.deadline = d
+	}
+}
+
+// overtaken gives up what was asked for together with a chunk and stands
+// before it: chunks of one request come in order, over one connection.
+func (j *job) overtaken(i int) {
+	for k := i - 1; k >= 0 && k >= i-wire.MaxWant*8; k-- {
+		if j.chunks[k] == asked && j.batch[k] == j.batch[i] {
+			j.chunks[k] = lost
+			j.out--
+		}
+	}
+}
+
+// giveUp counts all that was asked for as lost.
+func (j *job) giveUp() {
+	for i, s := range j.chunks {
+		if s == asked {
+			j.chunks[i] = lost
+			if j.active != nil && j.active.near {
+				j.active.skip[i] = true
+				j.chunks[i] = missing
+			}
+		}
+	}
+	j.out = 0
+}
+
+// lapse gives up what was asked for.
+func (j *job) lapse() {
+	if j.reading != nil {
+		j.stopReading() // too slow: another source may do better
+	}
+	w := j.active
+	j.giveUp()
+	j.listen = time.Now() // the pause was jittered, and long enough to listen
+	if !j.gained {
+		j.failed(w, true)
+	}
+	j.gained = false
+}
+
+// failed has a source rest for a while, waited or not.
+func (j *job) failed(w *way, waited bool) {
+	if w == nil || w.near {
+		return
+	}
+	w.fails++
+	j.silent++
+	sole := true
+	for _, o := range j.ways {
+		if o != w && !o.near && !o.gone {
+			sole = false
+		}
+	}
+	if waited && sole {
+		j.wait = min(2*j.wait, j.f.cfg.MaxPause)
+		return
+	}
+	if !sole {
+		j.f.stats.moved.Add(1)
+	}
+	w.until = time.Now().Add(jitter(min(j.f.cfg.Pause<<min(w.fails-1, 16), j.f.cfg.MaxPause)))
 }
 
 func (j *job) sync() error {
@@ -207,3 +305,61 @@ func (j *job) sync() error {
 	j.dirty = 0
 	return j.part.Sync()
 }
+
+// reading is a Reader at work.
+type reading struct {
+	cancel context.CancelFunc
+	ended  chan error // cap 1
+}
+
+func (j *job) read(ctx context.Context, w *way, chunks []int) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &reading{cancel: cancel, ended: make(chan error, 1)}
+	j.reading = r
+	give := func(i int, data []byte) {
+		if !w.near {
+			j.f.stats.bytes.Add(uint64(len(data)))
+			j.budget.add(len(data))
+		}
+		select {
+		case j.f.in <- chunk{digest: j.ref.Digest, index: i, data: data}:
+		case <-ctx.Done():
+		}
+	}
+	go func() { r.ended <- w.pull.Read(ctx, j.ref, chunks, give) }()
+}
+
+// stopReading ends a Reader's work and waits for it.
+func (j *job) stopReading() {
+	if j.reading == nil {
+		return
+	}
+	j.reading.cancel()
+	<-j.reading.ended
+	j.reading = nil
+}
+
+func (j *job) readEnded(err error) error {
+	j.reading.cancel()
+	j.reading = nil
+	for len(j.f.in) > 0 { // what it brought counts
+		if err := j.take(<-j.f.in); err != nil {
+			return err
+		}
+	}
+	w := j.active
+	short := j.out > 0
+	j.giveUp()
+	if err != nil {
+		j.f.cfg.Logger.Debug("fetch: source failed", "blob", j.ref.Digest, "error", err)
+	}
+	w.gone = w.gone || errors.Is(err, ErrAbsent)
+	if err != nil || short {
+		j.failed(w, false)
+	}
+	return nil
+}
+
+// calm is a moment up to a quarter of a pause from now: whoever asks first
+// spares the others, who listen, their request.
+func (j *job) calm(now time.Time) time.Time { return now.Add(rand.N(j.f.cfg.Pause/4 + 1)) }
