@@ -38,6 +38,9 @@ type InitOptions struct {
 	// Passphrase locks the owner's keys. Empty is refused unless Insecure.
 	Passphrase string
 	Insecure   bool
+	// WorkFactor is the cost of guessing the passphrase: log2 of scrypt's; 0
+	// means 18.
+	WorkFactor int
 }
 
 // onlineProtection: the hub starts unattended; its keys are protected by their
@@ -71,7 +74,7 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Fleet, error) {
 	f := &Fleet{Dir: dir, Settings: o.Settings, Authority: authority, keys: publish.KeyDir{Path: filepath.Join(dir, "keys")}}
 	keys := publish.Keys{}
 	for _, role := range publish.Roles() {
-		p := publish.Protection{Passphrase: o.Passphrase, Insecure: o.Insecure}
+		p := publish.Protection{Passphrase: o.Passphrase, Insecure: o.Insecure, WorkFactor: o.WorkFactor}
 		if publish.Online(role) {
 			p = onlineProtection
 		}
@@ -97,7 +100,7 @@ func sealer(o InitOptions) func([]byte) ([]byte, error) {
 	if o.Passphrase == "" {
 		return nil
 	}
-	return func(pem []byte) ([]byte, error) { return publish.Seal(pem, o.Passphrase, 0) }
+	return func(pem []byte) ([]byte, error) { return publish.Seal(pem, o.Passphrase, o.WorkFactor) }
 }
 
 // hubNames are what the hub's certificate must stand for.

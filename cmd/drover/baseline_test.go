@@ -47,7 +47,7 @@ func TestBaseline(t *testing.T) {
 	}{
 		{"mobilenet_v1_0.25_128_quant", "imagenet-sample/labels.csv", "imagenet_labels_1001.txt", imagenet, 250, 0.4480, 0.7240, false},
 		{"mobilenet_v1_0.75_192_quant", "imagenet-sample/labels.csv", "imagenet_labels_1001.txt", imagenet, 250, 0.8120, 0.9440, true},
-		{"mobilenet_v2_1.0_224_quant", "imagenet-sample", "imagenet_labels_1001.txt", imagenet, 250, 0.8960, 0.9800, true},
+		{"mobilenet_v2_1.0_224_quant", "imagenet-sample", "imagenet_labels_1001.txt", imagenet, 250, 0.8960, 0.9800, false},
 		{"tf2_mobilenet_v2_1.0_224_ptq", "imagenet-sample", "imagenet_labels_1001.txt", imagenet, 250, 0.8800, 0.9800, true},
 		{"pretrainedResnet_quant", "cifar10-test", "cifar10_labels.txt", nil, 1000, 0.7470, 0.9820, false},
 		{"pretrainedResnet_quant", "cifar10-test/labels.csv", "cifar10_labels.txt", nil, 1000, 0.7470, 0.9820, false},
@@ -55,8 +55,8 @@ func TestBaseline(t *testing.T) {
 		{"pretrainedResnet", "cifar10-test", "cifar10_labels.txt", []string{"--mean", "0", "--std", "1"}, 1000, 0.7510, 0.9860, true},
 	} {
 		t.Run(c.model+" "+c.set, func(t *testing.T) {
-			if c.slow && testing.Short() {
-				t.Skip("seconds of inference")
+			if c.slow && (testing.Short() || raceDetector) {
+				t.Skip("seconds of inference; package evaluate measures it too")
 			}
 			args := append([]string{"eval", data(t, "models/"+c.model+".tflite"), data(t, "images/"+c.set),
 				"--labels", data(t, "models/"+c.labels), "--json", "--programs", dir}, c.flags...)

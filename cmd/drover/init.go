@@ -17,6 +17,7 @@ import (
 type initFlags struct {
 	name, hub, listen, external string
 	brokerPort, enrollPort      uint16
+	workFactor                  int
 	insecure                    bool
 }
 
@@ -40,6 +41,7 @@ certificates, fleet.yaml the settings.`,
 	c.Flags().Uint16Var(&f.enrollPort, "enroll-port", 8884, "port of enrolment over HTTPS")
 	c.Flags().StringVar(&f.listen, "listen", "", "address the hub listens on (default: all, or 127.0.0.1 if --hub is localhost)")
 	c.Flags().StringVar(&f.external, "external-broker", "", "host:port of a broker you run yourself (see broker-config)")
+	c.Flags().IntVar(&f.workFactor, "work-factor", 18, "cost of guessing the passphrase, as a power of two: 10 to 22")
 	c.Flags().BoolVar(&f.insecure, "insecure-no-passphrase", false, "leave the owner's keys unlocked: for trials only")
 	return c
 }
@@ -83,6 +85,9 @@ func (a *app) runInit(c *cobra.Command, dir string, f initFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.workFactor < 10 || f.workFactor > 22 {
+		return usage("18 takes about a second to open a key", "--work-factor %d: wanted 10 to 22", f.workFactor)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "fleet.yaml")); err == nil {
 		return fmt.Errorf("%w: %s", cloud.ErrExists, dir)
 	}
@@ -90,7 +95,7 @@ func (a *app) runInit(c *cobra.Command, dir string, f initFlags) error {
 	if err != nil {
 		return err
 	}
-	fleet, err := cloud.Init(c.Context(), dir, cloud.InitOptions{Settings: s, Passphrase: p, Insecure: f.insecure})
+	fleet, err := cloud.Init(c.Context(), dir, cloud.InitOptions{Settings: s, Passphrase: p, Insecure: f.insecure, WorkFactor: f.workFactor})
 	if err != nil {
 		return err
 	}
