@@ -92,7 +92,8 @@ func (w *epochWatch) run(ctx context.Context, changed func()) error {
 		case <-tick.C:
 		}
 		e, err := w.last()
-		if now, nerr := w.Epoch(); now != e || (nerr == nil) != (err == nil) {
+		_, _ = w.Epoch() // told by last
+		if now, nerr := w.last(); now != e || (nerr == nil) != (err == nil) {
 			changed()
 		}
 	}

@@ -61,8 +61,12 @@ func (b *blade) Send(cmd []byte) ([]byte, error) {
 // on until it comes through; after each cut the emulator has power again and
 // check looks at what it left.
 func everyCut(t *testing.T, prepare func(t *testing.T, g *guillotine), do func(g *guillotine) error, check func(t *testing.T, g *guillotine)) {
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
 	for _, after := range []bool{false, true} {
-		for n, through := 1, false; !through; n++ {
+		for n, through := 1, false; !through; n += step {
 			t.Run(fmt.Sprintf("command %d, carried out %v", n, after), func(t *testing.T) {
 				g := &guillotine{t: t, e: newEmulator(t)}
 				prepare(t, g)

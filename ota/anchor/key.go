@@ -2,6 +2,7 @@ package anchor
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"encoding/asn1"
@@ -9,8 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-
-	"context"
 
 	"github.com/google/go-tpm/tpm2"
 )
