@@ -69,3 +69,12 @@ func (v *Verifier) reach(role, delegator string, load func(role, delegator strin
 	}
 	return t, nil
 }
+
+// CheckTarget says whether b is what a role signed. A target without a hash, or
+// with one of a kind that is not known, cannot be checked and is ErrDigest too.
+func CheckTarget(f *metadata.TargetFiles, b []byte) error {
+	if err := f.VerifyLengthHashes(b); err != nil {
+		return Refuse(ErrDigest, "%v", err)
+	}
+	return nil
+}
