@@ -20,7 +20,16 @@
 // Init makes a fleet. AddRelease (models) and SetPlans (rollouts) append a new
 // version of their role and change nothing on devices. Publish appends a
 // snapshot and a timestamp over the newest of everything and gives what is to
-// be retained on the broker. RotateRoot and Delegate exchange keys.
+// be retained on the broker.
+//
+// What the owner signs beside releases is a Draft: DraftKeys changes the keys
+// or the threshold of a role, DraftRenewal moves an expiry, DraftRelease adds a
+// release that one person alone cannot sign. A Draft goes as a file to every
+// holder of a key, each signs on a machine of his own, and Finish takes it in
+// when all signatures are there: no machine ever needs all keys. A key is any
+// crypto.Signer with an Ed25519 public key, or even something that only takes
+// bytes and gives signatures (Payload, Attach). RotateRoot and Delegate are the
+// same in one step, for whoever has all keys at hand.
 //
 // All metadata goes into a Repo, by version, and is never changed there. Only
 // one publisher may run at a time; the Repo sees to that (a lease).

@@ -15,6 +15,7 @@ var (
 	ErrKeys       = errors.New("wrong keys")
 	ErrPassphrase = errors.New("passphrase")
 	ErrInvalid    = errors.New("invalid")
+	ErrStale      = errors.New("out of date")
 )
 
 func fail(kind error, format string, args ...any) error {

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -36,7 +38,8 @@ type Protection struct {
 }
 
 // KeyDir is a folder of key files, {role}.key and {role}-2.key and so on, each
-// a PKCS #8 key, encrypted in the age format with a passphrase.
+// a PKCS #8 key, encrypted in the age format with a passphrase. Beside each
+// stands its public half, {role}.pub, for those who must not have the key.
 type KeyDir struct{ Path string }
 
 // Create makes a new key of a role and writes it durably. A file that exists
@@ -61,20 +64,23 @@ func (d KeyDir) Create(role string, p Protection) (crypto.Signer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("publish: write %s key: %w", role, err)
 		}
-		return key, nil
+		return key, d.writePublic(d.file(role, n), key)
 	}
 }
 
 // Load reads all keys of a role. It answers fs.ErrNotExist when there is none
 // and ErrPassphrase when the passphrase is missing or wrong.
 func (d KeyDir) Load(role, passphrase string) ([]crypto.Signer, error) {
+	paths, err := d.files(role)
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("publish: read %s key: %w: %s", role, fs.ErrNotExist, d.file(role, 1))
+	}
 	var keys []crypto.Signer
-	for n := 1; ; n++ {
-		path := d.file(role, n)
+	for _, path := range paths {
 		text, err := readKeyFile(path)
-		if errors.Is(err, fs.ErrNotExist) && n > 1 {
-			return keys, nil
-		}
 		if err != nil {
 			return nil, fmt.Errorf("publish: read %s key: %w", role, err)
 		}
@@ -84,6 +90,28 @@ func (d KeyDir) Load(role, passphrase string) ([]crypto.Signer, error) {
 		}
 		keys = append(keys, key)
 	}
+	return keys, nil
+}
+
+// files are a role's key files; one that was replaced may be gone.
+func (d KeyDir) files(role string) ([]string, error) {
+	entries, err := os.ReadDir(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("publish: read keys: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), keySuffix)
+		if ok && (name == role || strings.HasPrefix(name, role+"-")) {
+			out = append(out, filepath.Join(d.Path, e.Name()))
+		}
+	}
+	// {role}.key comes first, as it was made first; ReadDir thinks otherwise.
+	slices.SortFunc(out, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	return out, nil
 }
 
 func (d KeyDir) file(role string, n int) string {

@@ -52,7 +52,7 @@ func TestKeyFiles(t *testing.T) {
 		t.Errorf("no passphrase and not asked for: %v", err)
 	}
 	files, err := os.ReadDir(d.Path)
-	if err != nil || len(files) != 3 {
+	if err != nil || len(files) != 6 { // each with its public half
 		t.Errorf("%d files, %v: something was left behind", len(files), err)
 	}
 	for _, f := range files {
