@@ -104,7 +104,7 @@ const (
 
 // report turns counts into numbers.
 func (t *tally) report(labels []string) *Report {
-	r := &Report{N: t.n, Skipped: t.skipped, Top5: float64(t.top5) / float64(t.n), Outcomes: t.outcomes, Worst: t.worst}
+	r := &Report{N: t.n, Skipped: t.skipped, Top5: float64(t.top5) / float64(t.n), Outcomes: t.outcomes, Worst: append([]Mistake{}, t.worst...)}
 	right := 0
 	for pair, n := range t.pairs {
 		if pair[0] == pair[1] {

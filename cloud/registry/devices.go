@@ -118,7 +118,7 @@ func (r *Registry) updateDevice(ctx context.Context, area Area, id, query string
 }
 
 func noDevice(id string) error {
-	return &NotFoundError{What: "device", Name: id, Hint: "drover devices lists those enrolled"}
+	return &NotFoundError{What: "device", Name: id, Hint: "drover devices list shows those enrolled"}
 }
 
 const selectDevice = `SELECT id, shard, labels, cert_serial, cert_fingerprint, cert_expiry,

@@ -67,7 +67,7 @@ func (r *Registry) Rollout(ctx context.Context, id string) (Rollout, error) {
 func (r *Registry) rollout(ctx context.Context, q querier, id string) (Rollout, error) {
 	ro, err := scanRollout(q.QueryRowContext(ctx, selectRollout+` WHERE id = ?`, id))
 	if errors.Is(err, sql.ErrNoRows) {
-		return Rollout{}, &NotFoundError{What: "rollout", Name: id, Hint: "drover rollout lists them"}
+		return Rollout{}, &NotFoundError{What: "rollout", Name: id, Hint: "drover rollout list shows them"}
 	}
 	if err != nil {
 		return Rollout{}, fmt.Errorf("registry: rollout %q: %w", id, err)
