@@ -82,6 +82,9 @@ var attacks = []attack{
 	{"base defined anew with the secret", func(c transport.TPM, _ string, r *record) error {
 		return again(c, r.Base.Handle, r.auth(authNV), formatBase(r.Zero+3, r.Counter.Name))
 	}, ErrTampered, nil, 0, false},
+	{"base of another counter with the secret", func(c transport.TPM, _ string, r *record) error {
+		return again(c, r.Base.Handle, r.auth(authNV), formatBase(r.Zero, r.Base.Name))
+	}, ErrTampered, nil, 0, false},
 	{"base of another kind with the secret", func(c transport.TPM, _ string, r *record) error {
 		return again(c, r.Base.Handle, r.auth(authNV), make([]byte, baseSize))
 	}, ErrTampered, nil, 0, false},

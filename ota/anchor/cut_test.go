@@ -181,6 +181,27 @@ func TestCutBeforeTheRecordIsComplete(t *testing.T) {
 	}
 }
 
+// Between a cut and the next run somebody may take the handle, even with the
+// secret.
+func TestIndexReplacedWhileProvisioningWasCut(t *testing.T) {
+	e, dir := newEmulator(t), t.TempDir()
+	r, err := newRecord(e.options(dir).withDefaults(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	behind(t, e, nil, func(c transport.TPM) error {
+		p := r.template(r.Base.Handle)
+		p.NVIndex, p.DataSize = r.Counter.Handle, 8
+		return define(c, p, r.auth(authNV), make([]byte, 8))
+	})
+	if _, err := OpenTPM(t.Context(), e.options(dir)); !errors.Is(err, ErrTampered) {
+		t.Fatal(err)
+	}
+}
+
 func TestTPMComesAndGoes(t *testing.T) {
 	e, dir := newEmulator(t), t.TempDir()
 	a := openTPM(t, e, dir)

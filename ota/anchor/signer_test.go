@@ -46,6 +46,18 @@ func checkSignatures(t *testing.T, s crypto.Signer) {
 	}
 }
 
+// What a faulty TPM signs is not passed on.
+func TestSignatureIsVerified(t *testing.T) {
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &signer{openTPM(t, newEmulator(t), t.TempDir()), &other.PublicKey}
+	if _, err := s.Sign(nil, make([]byte, 32), crypto.SHA256); !errors.Is(err, ErrTampered) {
+		t.Fatal(err)
+	}
+}
+
 // certify lets the signer sign its own certificate.
 func certify(t *testing.T, s crypto.Signer, name string) tls.Certificate {
 	t.Helper()
