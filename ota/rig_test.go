@@ -249,10 +249,10 @@ func (d *device) Request(ctx context.Context, blob string, first int, want []byt
 	d.mu.Lock()
 	mute := d.mute
 	d.mu.Unlock()
-	if mute {
+	b := d.cloud.get(blob)
+	if mute || b == nil {
 		return nil
 	}
-	b := d.cloud.get(blob)
 	for _, i := range (&wire.Get{First: first, Want: want}).Chunks() {
 		lo := min(len(b), i*wire.ChunkSize)
 		d.OfferChunk(blob, i, b[lo:min(len(b), lo+wire.ChunkSize)])

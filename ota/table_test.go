@@ -152,6 +152,30 @@ func TestRestartsAreBounded(t *testing.T) {
 	}
 }
 
+func TestTheFullModelIsFetchedOnceAtMost(t *testing.T) {
+	for _, from := range []wire.UpdateState{wire.Fetch, wire.Assemble} {
+		st := inState(from)
+		st.Delta = "d"
+		st, _ = Next(st, Input{Kind: NoDelta, Message: "why"})
+		if st.Step != wire.Fetch || !st.Full || st.Delta != "" {
+			t.Fatalf("%s: %+v", from, st)
+		}
+		st, _ = Next(st, Input{Kind: Done})
+		if st, _ = Next(st, Input{Kind: NoDelta, Message: "why"}); st.Last.Reason != wire.ReasonInternal || st.Last.Message != "why" {
+			t.Errorf("%s: a second time: %+v", from, st)
+		}
+		if r, _ := st.Refusal(target(1)); !r.Full {
+			t.Error("the next try knows nothing of it")
+		}
+		if st, _ = Next(st, Input{Kind: Offer, Target: target(1)}); !st.Full {
+			t.Error("the next try does not begin with the full model")
+		}
+		if st, _ = Next(NewState(), Input{Kind: Offer, Target: target(2)}); st.Full {
+			t.Error("another release is not given its delta")
+		}
+	}
+}
+
 func TestRefusalsAreRemembered(t *testing.T) {
 	end := func(s State, tg *Target, r wire.Reason) State {
 		s, _ = Next(s, Input{Kind: Offer, Target: tg})
@@ -346,6 +370,11 @@ orderly stop of the program is not counted.
 	b.WriteString(`
 *shadow* is entered only when the plan asks for it; otherwise *probe* leads to
 *activate* at once.
+
+*no delta* comes once at most: a delta that was fetched, or could not be fetched
+although chunks came, does not give the signed model. The event says why, and
+that the full model is fetched, if the data budget allows; a second time it
+counts as *fail*.
 
 ## After the end
 
