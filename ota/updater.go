@@ -159,6 +159,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		case <-u.lapse.C:
 			u.apply(ctx, u.reconciled(Input{Kind: Deadline}))
 		case <-u.retry.C:
+			u.refresh()
 			u.consider(ctx)
 		}
 	}
@@ -225,9 +226,18 @@ func (u *Updater) drain(ctx context.Context) {
 	u.consider(ctx)
 }
 
+// storeRetry is how soon metadata that could not be stored is tried again:
+// nobody may send it a second time.
+const storeRetry = 10 * time.Second
+
 func (u *Updater) refresh() {
-	if err := u.cfg.Trust.Refresh(); err != nil && !errors.Is(err, ErrWait) {
-		u.complain(err)
+	err := u.cfg.Trust.Refresh()
+	if err == nil || errors.Is(err, ErrWait) {
+		return
+	}
+	u.complain(err)
+	if mayPass(asRefusal(err).Reason) {
+		u.retry.Reset(min(storeRetry, u.cfg.RetryPause))
 	}
 }
 
