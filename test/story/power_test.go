@@ -1,12 +1,12 @@
 package story
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -122,48 +122,62 @@ func TestAFullDiskStopsTheUpdateAndNothingElse(t *testing.T) {
 	d.answers(v1.Path)
 
 	v2 := w.release(tinymodel.Options{Name: "two", Padding: 2_000_000})
-	brim := fillUp(t, state)
+
+	t.Log("room for metadata, not for the model")
+	brim := filepath.Join(state, "brim")
+	fillUp(t, brim, 800_000)
 	ro := w.rollOut(v2.Path)
-	e := w.event("gate-1", "refused for want of space", func(e wire.Event) bool {
-		return e.Release == v2.Path && e.Outcome == wire.Refused
-	})
+	e := w.event("gate-1", "refused", ended(v2.Path, wire.Refused))
 	if e.Reason != wire.ReasonSpace {
 		t.Errorf("refused for %q: %s", e.Reason, e.Message)
 	}
 	t.Logf("%s", e.Message)
 	w.rolloutIs(ro.ID, rollout.Halted)
 	d.goesOn(v1.Path)
-	d.shows("that it cannot write", func(s statuspage.Snapshot) bool { return s.Outbox.Problem != "" && s.Outbox.Dropped == 0 })
 
-	// A restart on a full disk is no different.
+	t.Log("no room for anything")
+	fillUp(t, brim, 0)
+	ro = w.rollOut(v2.Path)
+	d.shows("that it cannot write", func(s statuspage.Snapshot) bool { return s.Outbox.Problem != "" && s.Outbox.Dropped == 0 })
+	w.event("gate-1", "the metadata cannot be stored", complained(wire.ReasonSpace))
+	d.goesOn(v1.Path)
+
+	t.Log("a restart without room")
 	d.kill()
 	d.start()
 	d.goesOn(v1.Path)
+	w.event("gate-1", "the metadata cannot be stored, still", complained(wire.ReasonSpace))
 
+	t.Log("room again")
 	if err := os.Remove(brim); err != nil {
 		t.Fatal(err)
 	}
-	w.rolloutIs(w.rollOut(v2.Path).ID, rollout.Done)
+	w.rolloutIs(ro.ID, rollout.Done)
 	d.answers(v2.Path)
 	w.event("gate-1", "committed", ended(v2.Path, wire.Committed))
 	d.shows("that it can write", func(s statuspage.Snapshot) bool { return s.Outbox.Problem == "" })
 }
 
-// fillUp writes a file until nothing more fits.
-func fillUp(t *testing.T, dir string) (path string) {
+// fillUp writes a file until no more than so many bytes are free.
+func fillUp(t *testing.T, path string, free uint64) {
 	t.Helper()
-	path = filepath.Join(dir, "brim")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	for block := make([]byte, 4096); ; {
-		if _, err := f.Write(block); err != nil {
-			if err.(*os.PathError).Err != syscall.ENOSPC {
-				t.Fatal(err)
-			}
-			return path
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Bavail*uint64(st.Bsize) <= free {
+			return
+		}
+		if _, err := f.Write(block); errors.Is(err, unix.ENOSPC) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
 		}
 	}
 }
