@@ -43,13 +43,16 @@ func (o order) Verify(manifest []byte) (*wire.Manifest, error) {
 	return r.Manifest(), nil
 }
 
-// trustErr puts the verifier's reason on its error.
+// trustErr puts the verifier's reason on its error. Waiting for a part is no
+// refusal, but hides none: whoever can make a device wait must not silence what
+// else it found. The part that is missing can be found in the error either way.
 func trustErr(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*trust.MissingError](err); ok {
+	reason := trust.Reason(err)
+	if _, waits := errors.AsType[*trust.MissingError](err); waits && reason == wire.ReasonNone {
 		return errors.Join(ErrWait, err)
 	}
-	return &Refusal{Reason: trust.Reason(err), Message: err.Error(), Err: err}
+	return &Refusal{Reason: reason, Message: err.Error(), Err: err}
 }

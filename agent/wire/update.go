@@ -39,6 +39,7 @@ const (
 	ReasonRollback    Reason = "rollback"    // metadata older than what the device has seen
 	ReasonExpired     Reason = "expired"     // metadata past its expiry
 	ReasonDigest      Reason = "digest"      // bytes differ from the signed digest
+	ReasonSequence    Reason = "sequence"    // version or time out of sequence: a wrong clock, exchanged messages
 	ReasonMalformed   Reason = "malformed"   // signed, but not readable by this agent
 	ReasonEpoch       Reason = "epoch"       // security epoch below the device's
 	ReasonRequires    Reason = "requires"    // needs a capability this device lacks

@@ -38,6 +38,11 @@ type Client struct {
 	world  *world            // nil until something was accepted
 	kept   map[string][]byte // what the store had; serves to heal
 	offers *offers
+	more   bool // the last rotation ended at its limit
+	gap    struct {
+		root  int64         // version under which a root was missing
+		since time.Duration // boottime
+	}
 }
 
 // Status is what a client trusts at the moment.

@@ -39,7 +39,7 @@ func (e *MissingError) Error() string {
 }
 
 // Reason is the reason under which a hub counts err; ReasonNone for nil and
-// for a MissingError, which is no failure.
+// for a MissingError alone, which is no failure.
 func Reason(err error) wire.Reason {
 	for _, k := range []struct {
 		kind   error
@@ -49,7 +49,7 @@ func Reason(err error) wire.Reason {
 		{ErrRollback, wire.ReasonRollback},
 		{ErrDigest, wire.ReasonDigest},
 		{ErrExpired, wire.ReasonExpired},
-		{ErrVersionSkip, wire.ReasonMalformed},
+		{ErrVersionSkip, wire.ReasonSequence},
 		{ErrMalformed, wire.ReasonMalformed},
 		{syscall.ENOSPC, wire.ReasonSpace},
 	} {

@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
@@ -18,6 +19,10 @@ const (
 	perRole      = 4  // offers of any other role
 	maxCurrents  = 4
 )
+
+// rootPatience is how long a bad signature is put down to a root that is
+// missing from the chain.
+const rootPatience = time.Minute
 
 // candidate is a timestamp with its snapshot.
 type candidate struct {

@@ -105,14 +105,29 @@ func (c *Client) refuseCandidate(k candidate, err error) error {
 	if _, missing := errors.AsType[*MissingError](err); missing || errors.Is(err, tufcore.ErrSame) {
 		return err
 	}
-	if errors.Is(err, ErrSignature) && c.offers.rootGap(c.root.Version) {
-		return &MissingError{Role: wire.RoleRoot, Version: c.root.Version + 1}
+	if errors.Is(err, ErrSignature) && (c.more || c.offers.rootGap(c.root.Version)) {
+		wait := &MissingError{Role: wire.RoleRoot, Version: c.root.Version + 1}
+		if c.patient() {
+			return wait
+		}
+		return errors.Join(wait, err)
 	}
 	if errors.Is(err, ErrDigest) && len(c.offers.wanted) > 0 && c.waits(k) {
 		return err // a part was wrong, not the candidate
 	}
 	c.offers.setRefused(k, c.root.Version)
 	return err
+}
+
+// patient says whether a bad signature may still be that of keys which a root
+// on its way will name. Roots come within moments of each other; a root ahead
+// of the chain that anybody may have made up must not silence a refusal longer.
+func (c *Client) patient() bool {
+	now := c.clock.boottime()
+	if c.gap.root != c.root.Version {
+		c.gap.root, c.gap.since = c.root.Version, now
+	}
+	return now-c.gap.since < rootPatience
 }
 
 // waits says whether timestamp and snapshot of a candidate fit each other, so
@@ -142,10 +157,12 @@ func (c *Client) rotate() error {
 		return fmt.Errorf("internal error: trust: the trusted root is not: %w", err)
 	}
 	raw, fl, refused := c.raw, c.floor.clone(), error(nil)
+	c.more = true // roots beyond the limit were not kept
 	for range MaxRotations {
 		next, lost, err := c.nextRoot(v)
 		refused = errors.Join(refused, err)
 		if next == nil {
+			c.more = false
 			break
 		}
 		raw = next

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud/publish"
 	"github.com/droverhq/drover/ota/trust"
 	"github.com/droverhq/drover/test/repo"
@@ -81,6 +82,56 @@ func TestGapInTheRootChainIsMissing(t *testing.T) {
 	}
 	if st := s.dev.Status(); st.Versions["root"] != 3 || st.Versions["timestamp"] != w.Version("timestamp") {
 		t.Errorf("status %+v", st)
+	}
+}
+
+// Anybody who owns the broker can make up a root ahead of the chain. A bad
+// signature may then be that of keys to come, but not for long.
+func TestForgedRootAheadDoesNotSilenceABadSignature(t *testing.T) {
+	s := newStory(t)
+	thief := signers(repo.Key(t))
+	forged := repo.Resign(t, s.Root(), thief, func(f repo.Fields) { f["version"] = 5 })
+	if err := s.dev.OfferRole("root", 5, forged); err != nil {
+		t.Fatal(err)
+	}
+	bad := s.two.Clone()
+	bad.Keys["timestamp"] = thief
+	bad.SealTimestamp()
+	err := s.dev.take(bad)
+	if m, ok := errors.AsType[*trust.MissingError](err); !ok || m.Role != "root" || m.Version != 2 || trust.Reason(err) != wire.ReasonNone {
+		t.Fatalf("at first answered %v, want a wait for root 2 alone", err)
+	}
+	s.dev.up += 2 * time.Minute
+	err = s.dev.Refresh()
+	if _, ok := errors.AsType[*trust.MissingError](err); !ok || !errors.Is(err, trust.ErrSignature) || trust.Reason(err) != wire.ReasonSignature {
+		t.Fatalf("later answered %v, want the bad signature and the wait", err)
+	}
+	s.dev.mustTake(s.two)
+}
+
+// A device that was away for years needs roots that it had no room for.
+func TestRootsBeyondTheLimitAreAskedFor(t *testing.T) {
+	s := newStory(t)
+	rotate(t, s, trust.MaxRotations)
+	next := publish.Keys{"timestamp": signers(repo.Key(t)), "snapshot": signers(repo.Key(t))}
+	if err := publish.RotateRoot(t.Context(), s, s.Keys["root"], next, nil, s.Time); err != nil {
+		t.Fatal(err)
+	}
+	s.Keys["timestamp"], s.Keys["snapshot"] = next["timestamp"], next["snapshot"]
+	s.Pass(time.Minute)
+	w := s.Publish()
+	m, ok := errors.AsType[*trust.MissingError](s.dev.take(w))
+	if !ok || m.Role != "root" || m.Version != trust.MaxRotations+2 {
+		t.Fatalf("answered %v, want a wait for root %d", m, trust.MaxRotations+2)
+	}
+	if err := s.dev.OfferRole("root", m.Version, w.Roots[m.Version-1].Raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.dev.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.dev.Status().Versions["timestamp"]; got != w.Version("timestamp") {
+		t.Errorf("timestamp %d, want %d", got, w.Version("timestamp"))
 	}
 }
 

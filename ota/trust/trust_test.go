@@ -292,7 +292,7 @@ func TestOpenWithoutRoot(t *testing.T) {
 func TestEveryKindHasAReason(t *testing.T) {
 	for kind, want := range map[error]wire.Reason{
 		trust.ErrSignature: wire.ReasonSignature, trust.ErrRollback: wire.ReasonRollback, trust.ErrExpired: wire.ReasonExpired,
-		trust.ErrDigest: wire.ReasonDigest, trust.ErrMalformed: wire.ReasonMalformed, trust.ErrVersionSkip: wire.ReasonMalformed,
+		trust.ErrDigest: wire.ReasonDigest, trust.ErrMalformed: wire.ReasonMalformed, trust.ErrVersionSkip: wire.ReasonSequence,
 		trust.ErrStore: wire.ReasonInternal, errors.New("else"): wire.ReasonInternal,
 	} {
 		if got := trust.Reason(kind); got != want {
