@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
+	"modernc.org/sqlite" // also the database/sql driver "sqlite"
 )
 
 //go:embed migrations/*.sql
@@ -46,7 +46,7 @@ func openStore(ctx context.Context, path string, busy time.Duration) (*store, er
 	}
 	w.SetMaxOpenConns(1)
 	s := &store{writer: w, serial: "INTEGER PRIMARY KEY AUTOINCREMENT", bytes: "BLOB"}
-	if err := s.migrate(ctx); err != nil {
+	if err := s.prepare(ctx, busy); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	s.reader, err = sql.Open("sqlite", dsn("query_only(1)"))
@@ -58,6 +58,26 @@ func openStore(ctx context.Context, path string, busy time.Duration) (*store, er
 }
 
 func (s *store) close() error { return errors.Join(s.reader.Close(), s.writer.Close()) }
+
+// prepare brings the schema up to date. While another process turns the same new
+// file into a WAL database, SQLite answers "busy" without waiting; so this waits.
+func (s *store) prepare(ctx context.Context, limit time.Duration) error {
+	const pause = 20 * time.Millisecond
+	for end := time.Now().Add(limit); ; {
+		err := s.migrate(ctx)
+		if busy, ok := errors.AsType[*sqlite.Error](err); !ok || busy.Code()&0xff != sqliteBusy || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// sqliteBusy is SQLITE_BUSY; what stands above the low byte says of what kind.
+const sqliteBusy = 5
 
 // migrate applies the migrations that the database has not seen, all in one
 // transaction: another process sees the old schema or the new one.
