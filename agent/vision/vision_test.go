@@ -73,7 +73,6 @@ type observed struct {
 	releases map[string]int // results per release
 	labels   map[string]int
 	order    []string // releases in the order in which they first answered
-	gapMax   time.Duration
 	lastAt   time.Time
 	lastSeq  uint64
 	missed   uint64
