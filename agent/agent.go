@@ -84,6 +84,7 @@ type member struct {
 	trust   *trust.Client
 	updater *ota.Updater
 	link    *link.Link
+	asker   *asker
 }
 
 // Run runs the device until ctx ends. Errors are those that make a start

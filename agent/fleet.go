@@ -62,6 +62,7 @@ func (a *Agent) fleet(ctx context.Context) error {
 	g.Go(func() error { return m.updater.Run(ctx) })
 	g.Go(func() error { return m.link.Run(ctx) })
 	g.Go(func() error { return source.run(ctx) })
+	g.Go(func() error { return m.asker.run(ctx) })
 	g.Go(func() error {
 		return a.outbox.Run(ctx, func(ctx context.Context, topic string, payload []byte) error {
 			retained := strings.HasSuffix(topic, "/"+string(wire.LeafState))
@@ -189,10 +190,14 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunkSour
 	}); err != nil {
 		return nil, nil, err
 	}
+	m.asker = &asker{
+		fleet: wire.Topics{Fleet: m.fleet}, link: m.link, handle: a.receiveTrust(m), log: a.log,
+		missing: make(chan *trust.MissingError, 1),
+	}
 	source := newChunkSource(a, m)
 	m.updater, err = ota.New(ota.Config{
 		Device: id.Device, Labels: a.currentLabels(), Capabilities: capabilities,
-		Store: a.store, Trust: ota.FromTrust(m.trust),
+		Store: a.store, Trust: overheard{ota.FromTrust(m.trust), m.asker},
 		Fetcher: fetch.New(fetch.Config{Source: source, Logger: a.log}),
 		Prober:  prober{a}, Activator: activator{a}, Health: judge{a}, Anchor: a.anchor, Inspect: inspect,
 		OnEvent: a.event, Logger: a.log,
@@ -216,9 +221,14 @@ func inspect(model []byte) (infer.Contract, []string, error) {
 	return c, m.CustomOps(), err
 }
 
-// subscribe asks for everything retained; what arrives goes to the updater.
+// subscribe asks for everything retained.
 func (a *Agent) subscribe(ctx context.Context, m *member) error {
-	return m.link.Subscribe(ctx, wire.Topics{Fleet: m.fleet}.TrustAll(), 1, func(topic string, payload []byte) {
+	return m.link.Subscribe(ctx, wire.Topics{Fleet: m.fleet}.TrustAll(), 1, a.receiveTrust(m))
+}
+
+// receiveTrust hands metadata to the updater.
+func (a *Agent) receiveTrust(m *member) link.Handler {
+	return func(topic string, payload []byte) {
 		t, err := wire.ParseTopic(topic)
 		switch {
 		case err != nil:
@@ -228,7 +238,7 @@ func (a *Agent) subscribe(ctx context.Context, m *member) error {
 		case t.Trust != "":
 			m.updater.OfferRole(t.Trust, t.Version, payload)
 		}
-	})
+	}
 }
 
 func (a *Agent) setLinkState(s link.State) {
