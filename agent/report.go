@@ -114,7 +114,7 @@ func (a *Agent) state() wire.State {
 	for _, c := range view.Cameras {
 		s.Cameras = append(s.Cameras, cameraState(c))
 		if c.State != vision.StateRunning {
-			s.Problems = append(s.Problems, fmt.Sprintf("camera %s is %s", c.Name, c.State))
+			s.Problems = append(s.Problems, cameraProblem(c))
 		}
 	}
 	s.Model = modelState(view.Model)
@@ -126,6 +126,13 @@ func (a *Agent) state() wire.State {
 	}
 	s.Healthy = len(s.Problems) == 0
 	return s
+}
+
+func cameraProblem(c vision.CameraView) string {
+	if c.Error == "" {
+		return fmt.Sprintf("camera %s is %s", c.Name, c.State)
+	}
+	return fmt.Sprintf("camera %s is %s: %s", c.Name, c.State, c.Error)
 }
 
 func cameraState(c vision.CameraView) wire.CameraState {
