@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -163,7 +164,8 @@ func (f *Fleet) releaseNames(ctx context.Context, digest string) (bool, error) {
 			return false, err
 		}
 		for i := range m.Variants {
-			if m.Variants[i].Model.Digest == digest || m.Variants[i].Golden.Digest == digest {
+			v := &m.Variants[i]
+			if v.Model.Digest == digest || v.Golden.Digest == digest || slices.ContainsFunc(v.Deltas, func(d wire.Delta) bool { return d.Blob.Digest == digest }) {
 				return true, nil
 			}
 		}

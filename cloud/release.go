@@ -22,8 +22,10 @@ type ReleaseOptions struct {
 	Epoch      uint64
 	Budget     wire.Budget
 	Notes      string
-	Report     []byte // evaluation report, JSON; may be nil
-	Passphrase string // of the models key
+	Report     []byte   // evaluation report, JSON; may be nil
+	NoDelta    bool     // make no deltas
+	DeltaFrom  []string // released models (name@version, name@alias) to make deltas from; default the last three of the name
+	Passphrase string   // of the models key
 	Host       host.Options
 }
 
@@ -65,6 +67,9 @@ func (f *Fleet) Release(ctx context.Context, o ReleaseOptions) (registry.Release
 	}
 	variant, err := f.variant(ctx, "cpu", model, m.Spec, golden, orDefault(o.Tolerance, defaultTolerance))
 	if err != nil {
+		return registry.Release{}, err
+	}
+	if err := f.addDeltas(ctx, &variant, model, m, &o); err != nil {
 		return registry.Release{}, err
 	}
 	manifest.Variants = []wire.Variant{variant}

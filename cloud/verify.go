@@ -209,6 +209,9 @@ func (c *chain) blobs(ctx context.Context, m *wire.Manifest) error {
 	for i := range m.Variants {
 		v := &m.Variants[i]
 		all = append(all, named{"model of variant " + v.Name, v.Model}, named{"golden inputs of variant " + v.Name, v.Golden})
+		for _, d := range v.Deltas {
+			all = append(all, named{"delta to the model of variant " + v.Name + " from " + short(d.Base), d.Blob})
+		}
 	}
 	if m.Report != nil {
 		all = append(all, named{"evaluation report", *m.Report})

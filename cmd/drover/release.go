@@ -25,6 +25,8 @@ type releaseFlags struct {
 	epoch         uint64
 	latency       time.Duration
 	memory        int64
+	noDelta       bool
+	deltaFrom     []string
 }
 
 // release is the verb release.
@@ -37,7 +39,10 @@ signs it with the models key. Devices try the golden inputs before they take the
 release. They hear of it only by rollout start.
 
 Golden inputs are pictures of --golden, spread over its classes, or made-up
-patterns.`,
+patterns.
+
+Devices that run one of the last three releases of the model fetch a delta where
+that saves a tenth or more.`,
 		Example: "  drover release gate@3 --golden pictures/ --max-latency 40ms --report gate-3.json --notes 'more night pictures'",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withFleet(c.Context(), func(fleet *cloud.Fleet) error { return a.runRelease(c.Context(), fleet, args[0], &f) })
@@ -53,17 +58,22 @@ patterns.`,
 	fl.Int64Var(&f.memory, "max-memory", 0, "budget: MiB the child may take on the device")
 	fl.IntVar(&f.tolerance, "tolerance", 0, "quanta an output may differ from the golden one, 1 to 8 (default 2)")
 	fl.StringVar(&f.report, "report", "", "evaluation report (JSON of eval --report) that belongs to the release")
+	fl.BoolVar(&f.noDelta, "no-delta", false, "make no deltas: every device fetches the whole model")
+	fl.StringSliceVar(&f.deltaFrom, "delta-from", nil, "released `models` (NAME@VERSION) to make deltas from (default the last three releases of the name)")
 	fl.StringVar(&f.out, "out", "", "write the signed manifest into this file too")
 	return c
 }
 
 func (f *releaseFlags) options(ref string) (cloud.ReleaseOptions, error) {
 	o := cloud.ReleaseOptions{
-		Model: ref, Tolerance: f.tolerance, Epoch: f.epoch, Notes: f.notes,
+		Model: ref, NoDelta: f.noDelta, DeltaFrom: f.deltaFrom, Tolerance: f.tolerance, Epoch: f.epoch, Notes: f.notes,
 		Budget: wire.Budget{LatencyP99Micros: f.latency.Microseconds(), MemoryBytes: f.memory << 20},
 	}
 	if f.latency < 0 || f.memory < 0 || f.tolerance < 0 || f.tolerance > 8 || f.count < 1 || f.count > wire.MaxCases {
 		return o, usage("", "budgets are 0 or more, --tolerance 1 to 8, --golden-count 1 to %d", wire.MaxCases)
+	}
+	if f.noDelta && len(f.deltaFrom) > 0 {
+		return o, usage("", "--no-delta and --delta-from exclude each other")
 	}
 	if f.report == "" {
 		return o, nil
@@ -125,9 +135,19 @@ func (a *app) runRelease(ctx context.Context, fleet *cloud.Fleet, ref string, f 
 		fmt.Fprintf(w, "%s is signed\n\n", rel.Path)
 		pairs(w, "  manifest", "sha256 "+short(rel.Manifest), "  model", size(v.Model.Size),
 			"  golden", fmt.Sprintf("%s, tolerance %d", size(v.Golden.Size), v.Tolerance), "  epoch", fmt.Sprint(rel.Epoch),
+			"  deltas", deltas(v),
 			"  budget", budget(m.Budget), "  notes", m.Notes, "  file", f.out)
 		fmt.Fprintf(w, "\nnext: drover rollout start %s@%d\n", rel.Model, rel.Version)
 	})
+}
+
+// deltas says what devices save that hold one of the bases.
+func deltas(v wire.Variant) string {
+	var parts []string
+	for _, d := range v.Deltas {
+		parts = append(parts, fmt.Sprintf("%s from %s", size(d.Blob.Size), short(d.Base)))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func budget(b wire.Budget) string {
