@@ -175,7 +175,7 @@ func TestTheConfigurationIsReloadedWhileRunning(t *testing.T) {
 		t.Errorf("the camera that stayed was disturbed: %+v", c)
 	}
 
-	// A file on another file system is not watched, but SIGHUP reads it.
+	// SIGHUP reads the file again although nothing has changed.
 	taken := func() int {
 		return w.count("gate-1", func(e wire.Event) bool { return e.Kind == wire.EventConfig && contains(e.Message, "taken") })
 	}

@@ -75,7 +75,7 @@ func serveHub(dir string) error {
 }
 
 // patience bounds every wait; it is far above what a busy machine needs.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

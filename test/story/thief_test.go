@@ -107,9 +107,16 @@ func shortLived(t *testing.T, p *publish.Publication, key crypto.Signer, life ti
 	}
 	ts.Signed.Version++
 	ts.Signed.Expires = time.Now().Add(life).UTC().Truncate(time.Second)
-	id := ts.Signatures[0].KeyID
-	ts.ClearSignatures()
-	body, err := cjson.EncodeCanonical(ts.Signed)
+	cur.Timestamp = resign(t, &ts, key)
+	return wire.Encode(cur)
+}
+
+// resign signs metadata that was edited, by the one key that had signed it.
+func resign[T metadata.Roles](t *testing.T, m *metadata.Metadata[T], key crypto.Signer) []byte {
+	t.Helper()
+	id := m.Signatures[0].KeyID
+	m.ClearSignatures()
+	body, err := cjson.EncodeCanonical(m.Signed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,11 +124,12 @@ func shortLived(t *testing.T, p *publish.Publication, key crypto.Signer, life ti
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts.Signatures = []metadata.Signature{{KeyID: id, Signature: sig}}
-	if cur.Timestamp, err = ts.ToBytes(false); err != nil {
+	m.Signatures = []metadata.Signature{{KeyID: id, Signature: sig}}
+	raw, err := m.ToBytes(false)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return wire.Encode(cur)
+	return raw
 }
 
 func published(t *testing.T, f *cloud.Fleet) *publish.Publication {
@@ -220,7 +228,7 @@ func TestAStolenBrokerCannotForgeAnything(t *testing.T) {
 		{"current cut short", h.topics.TrustCurrent(), genuine.Current[:len(genuine.Current)/2], complained(wire.ReasonMalformed, "current", "unexpected end")},
 		{"models cut short", h.topics.TrustRole(wire.RoleModels, 77), models.Raw[:100], complained(wire.ReasonMalformed, "models")},
 		{"no JSON", h.topics.TrustRole(wire.RoleRollouts, 78), []byte("\x00\xff\x13 garbage"), complained(wire.ReasonMalformed, "rollouts")},
-		{"another version", h.topics.TrustRole(wire.RoleModels, 79), models.Raw, complained(wire.ReasonMalformed, "models", "version 79")},
+		{"another version", h.topics.TrustRole(wire.RoleModels, 79), models.Raw, complained(wire.ReasonSequence, "models", "version 79")},
 		{"another version of the protocol", h.topics.TrustCurrent(), bytes.Replace(genuine.Current, []byte(`"v":1`), []byte(`"v":9`), 1), complained(wire.ReasonMalformed, "current", "version 9")},
 	} {
 		t.Log(k.name)
