@@ -104,6 +104,9 @@ func (f *Fleet) deltaBases(ctx context.Context, v *wire.Variant, self registry.M
 		if errors.Is(err, registry.ErrNotFound) && len(named) > 0 {
 			return nil, fmt.Errorf("cloud: %s was never released, so no device holds it: %w", p, err)
 		}
+		if errors.Is(err, wire.ErrMalformed) && len(named) == 0 {
+			continue // signed by other means; no device runs what none can read
+		}
 		if err != nil {
 			return nil, err
 		}
