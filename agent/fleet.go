@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/droverhq/drover/agent/chunks"
 	"github.com/droverhq/drover/agent/enroll"
 	"github.com/droverhq/drover/agent/link"
 	"github.com/droverhq/drover/agent/wire"
@@ -61,7 +62,7 @@ func (a *Agent) fleet(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.updater.Run(ctx) })
 	g.Go(func() error { return m.link.Run(ctx) })
-	g.Go(func() error { return source.run(ctx) })
+	g.Go(func() error { return source.Run(ctx) })
 	g.Go(func() error { return m.asker.run(ctx) })
 	g.Go(func() error {
 		return a.outbox.Run(ctx, func(ctx context.Context, topic string, payload []byte) error {
@@ -169,7 +170,7 @@ func readToken(path string) (string, error) {
 }
 
 // join puts together what a member has.
-func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunkSource, error) {
+func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunks.Source, error) {
 	cert, err := id.Certificate(key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (a device whose key moved into another TPM, or into one at all, must enrol anew: empty %s)", err, filepath.Join(a.cfg.State, "identity"))
@@ -195,10 +196,14 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunkSour
 		missing: make(chan *trust.MissingError, 1),
 	}
 	source := newChunkSource(a, m)
+	far, err := a.farSources(id, cert)
+	if err != nil {
+		return nil, nil, err
+	}
 	m.updater, err = ota.New(ota.Config{
 		Device: id.Device, Labels: a.currentLabels(), Capabilities: capabilities,
 		Store: a.store, Trust: overheard{ota.FromTrust(m.trust), m.asker},
-		Fetcher: fetch.New(fetch.Config{Source: source, Logger: a.log}),
+		Fetcher: fetch.New(fetch.Config{Source: source, Far: far, Logger: a.log}),
 		Prober:  prober{a}, Activator: activator{a}, Health: judge{a}, Anchor: a.anchor, Inspect: inspect,
 		OnEvent: a.event, Logger: a.log,
 	})

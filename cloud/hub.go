@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/droverhq/drover/agent/wire"
+	"github.com/droverhq/drover/cloud/blobserver"
 	"github.com/droverhq/drover/cloud/broker"
 	"github.com/droverhq/drover/cloud/identity"
 	"github.com/droverhq/drover/cloud/monitor"
@@ -31,7 +31,9 @@ type Hub struct {
 	broker    *broker.Broker // the session, where it is the embedded one; else nil
 	enroll    net.Listener
 	publisher *publisher
+	shelf     *shelf
 	chunks    *multicast.Server
+	blobs     *blobserver.Server
 	monitor   *monitor.Monitor
 
 	mu       sync.Mutex
@@ -60,13 +62,9 @@ func NewHub(ctx context.Context, f *Fleet, o HubOptions) (*Hub, error) {
 		return nil, errors.Join(fmt.Errorf("cloud: enrolment: %w", err), h.closeBroker(ctx))
 	}
 	h.monitor = monitor.New(f.Registry, o.Logger, o.Observe)
-	topics := wire.Topics{Fleet: f.Settings.Fleet}
-	h.chunks = multicast.New(multicast.Config{
-		Size: h.served, Read: f.Registry.ReadBlobAt, Logger: o.Logger,
-		Publish: func(ctx context.Context, digest string, chunk int, data []byte) error {
-			return h.session.Publish(ctx, topics.BlobChunk(digest, chunk), data, 0, false)
-		},
-	})
+	h.shelf = &shelf{reg: f.Registry}
+	h.chunks = h.newChunks()
+	h.blobs = h.newBlobs()
 	return h, nil
 }
 
@@ -128,51 +126,6 @@ func (h *Hub) receive(ctx context.Context, topic string, payload []byte) {
 	}
 }
 
-// served says how large a blob is, if a signed release names it: nothing else
-// leaves the registry this way.
-func (h *Hub) served(ctx context.Context, digest string) (int64, error) {
-	b, err := h.fleet.Registry.Blob(ctx, digest)
-	if err != nil {
-		return 0, err
-	}
-	named, err := h.fleet.releaseNames(ctx, digest)
-	if err != nil {
-		return 0, err
-	}
-	if !named {
-		return 0, fmt.Errorf("cloud: no release names blob %s", digest)
-	}
-	return b.Size, nil
-}
-
-// releaseNames says whether any release is made of this blob.
-func (f *Fleet) releaseNames(ctx context.Context, digest string) (bool, error) {
-	rels, err := f.Registry.Releases(ctx, "")
-	if err != nil {
-		return false, err
-	}
-	for _, rel := range rels {
-		if rel.Manifest == digest {
-			return true, nil
-		}
-		raw, err := f.Registry.ReadBlob(ctx, rel.Manifest, wire.MaxManifest)
-		if err != nil {
-			return false, err
-		}
-		m, err := wire.DecodeManifest(raw)
-		if err != nil {
-			return false, err
-		}
-		for i := range m.Variants {
-			v := &m.Variants[i]
-			if v.Model.Digest == digest || v.Golden.Digest == digest || slices.ContainsFunc(v.Deltas, func(d wire.Delta) bool { return d.Blob.Digest == digest }) {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
-}
-
 const revokeEvery = 2 * time.Second
 
 // revocations ends the sessions of devices that another process revoked.
@@ -200,21 +153,22 @@ func (h *Hub) revocations(ctx context.Context) error {
 
 func (h *Hub) serveEnrolment(ctx context.Context) error {
 	f := h.fleet
+	handler, config := h.web(identity.EnrollHandler(identity.EnrollConfig{
+		Authority: f.Authority, Tokens: tokens{f.Registry}, Devices: members{f.Registry}, Broker: f.Settings.Broker.Public,
+		Sources: []string{"https://" + f.Settings.Enroll.Public},
+		Root: func(ctx context.Context) ([]byte, error) {
+			raw, _, err := f.Repo().Latest(ctx, wire.RoleRoot)
+			return raw, err
+		},
+		Replaced: func(string) {
+			if h.broker != nil {
+				h.broker.CheckRevoked()
+			}
+		},
+		Log: h.log,
+	}))
 	server := &http.Server{
-		Handler: identity.EnrollHandler(identity.EnrollConfig{
-			Authority: f.Authority, Tokens: tokens{f.Registry}, Devices: members{f.Registry}, Broker: f.Settings.Broker.Public,
-			Root: func(ctx context.Context) ([]byte, error) {
-				raw, _, err := f.Repo().Latest(ctx, wire.RoleRoot)
-				return raw, err
-			},
-			Replaced: func(string) {
-				if h.broker != nil {
-					h.broker.CheckRevoked()
-				}
-			},
-			Log: h.log,
-		}),
-		TLSConfig: f.Authority.HTTPSConfig(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: handler, TLSConfig: config, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}
@@ -247,9 +201,10 @@ func (h *Hub) problem(part string, err error) {
 
 // Stats is what the hub has done since it started.
 type Stats struct {
-	Reports monitor.Stats   `json:"reports"`
-	Chunks  multicast.Stats `json:"chunks"`
+	Reports monitor.Stats    `json:"reports"`
+	Chunks  multicast.Stats  `json:"chunks"`
+	Blobs   blobserver.Stats `json:"blobs"` // over HTTPS
 }
 
 // Stats returns the counters.
-func (h *Hub) Stats() Stats { return Stats{h.monitor.Stats(), h.chunks.Stats()} }
+func (h *Hub) Stats() Stats { return Stats{h.monitor.Stats(), h.chunks.Stats(), h.blobs.Stats()} }

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,7 @@ type Config struct {
 	Status     Status   `yaml:"status"`
 	Children   Children `yaml:"children"`
 	Anchor     Anchor   `yaml:"anchor"`
+	Sources    []string `yaml:"sources"` // https://host:port that serve blobs, beside those told at enrolment
 	Reloadable `yaml:",inline"`
 }
 
@@ -167,6 +169,14 @@ func (c *Config) Validate() error {
 	if !c.Anchor.valid() {
 		return bad("anchor.tpm: %q, one of auto, off, an absolute path, tcp:host:port", c.Anchor.TPM)
 	}
+	if len(c.Sources) > wire.MaxSources {
+		return bad("sources: %d, at most %d", len(c.Sources), wire.MaxSources)
+	}
+	for i, s := range c.Sources {
+		if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return bad("sources[%d]: %q is no https://host:port", i, s)
+		}
+	}
 	if len(c.Cameras) > MaxCameras {
 		return bad("cameras: %d, at most %d", len(c.Cameras), MaxCameras)
 	}
@@ -230,6 +240,7 @@ func (c *Config) NeedsRestart(next *Config) []string {
 		{"status", c.Status == next.Status},
 		{"children", c.Children == next.Children},
 		{"anchor", c.Anchor == next.Anchor},
+		{"sources", slices.Equal(c.Sources, next.Sources)},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -78,7 +78,7 @@ func Enroll(ctx context.Context, dir, token, device string, key crypto.Signer) (
 	if err != nil {
 		return Identity{}, err
 	}
-	id := Identity{V: wire.Version, Device: device, Fleet: t.Fleet, Broker: r.Broker, Chain: r.Chain, CA: r.CA, RootJSON: r.Root}
+	id := Identity{V: wire.Version, Device: device, Fleet: t.Fleet, Broker: r.Broker, Sources: r.Sources, Chain: r.Chain, CA: r.CA, RootJSON: r.Root}
 	if err := checkAnswer(t, r, id, key.Public()); err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}

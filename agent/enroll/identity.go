@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/droverhq/drover/agent/wire"
@@ -25,10 +27,11 @@ type Identity struct {
 	V        int      `json:"v"`
 	Device   string   `json:"device"`
 	Fleet    string   `json:"fleet"`
-	Broker   string   `json:"broker"` // host:port
-	Chain    [][]byte `json:"chain"`  // DER: the device's certificate, then intermediates
-	CA       [][]byte `json:"ca"`     // DER: roots
-	RootJSON []byte   `json:"root"`   // root.json to begin with
+	Broker   string   `json:"broker"`            // host:port
+	Sources  []string `json:"sources,omitempty"` // https://host:port that serve blobs
+	Chain    [][]byte `json:"chain"`             // DER: the device's certificate, then intermediates
+	CA       [][]byte `json:"ca"`                // DER: roots
+	RootJSON []byte   `json:"root"`              // root.json to begin with
 }
 
 const (
@@ -105,6 +108,9 @@ func (id Identity) check(key crypto.PublicKey) error {
 	host, port, err := net.SplitHostPort(id.Broker)
 	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 || host == "" {
 		return fmt.Errorf("broker %q is no host:port", id.Broker)
+	}
+	if len(id.Sources) > wire.MaxSources || slices.ContainsFunc(id.Sources, func(s string) bool { return !strings.HasPrefix(s, "https://") || len(s) > 300 }) {
+		return fmt.Errorf("sources %.300q are not at most %d of https://host:port", id.Sources, wire.MaxSources)
 	}
 	if len(id.RootJSON) == 0 || len(id.RootJSON) > wire.MaxRoot {
 		return fmt.Errorf("root.json of %d bytes", len(id.RootJSON))

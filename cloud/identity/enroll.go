@@ -33,6 +33,8 @@ type EnrollConfig struct {
 	Devices   DeviceStore
 	// Broker is the host:port that devices connect to.
 	Broker string
+	// Sources serve blobs over HTTPS: https://host:port. May be empty.
+	Sources []string
 	// Root returns root.json, the version whose digest stands in tokens.
 	Root func(ctx context.Context) ([]byte, error)
 	// Replaced is called after a device got a new certificate in place of
@@ -141,7 +143,7 @@ func (e *enroller) enroll(ctx context.Context, q wire.EnrollRequest) (*wire.Enro
 	}
 	return &wire.EnrollResponse{
 		V: wire.Version, Fleet: e.Authority.Fleet(), Device: q.Device,
-		Chain: c.Chain, CA: [][]byte{e.Authority.CA()}, Broker: e.Broker, Root: root,
+		Chain: c.Chain, CA: [][]byte{e.Authority.CA()}, Broker: e.Broker, Sources: e.Sources, Root: root,
 	}, nil
 }
 

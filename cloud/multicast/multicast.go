@@ -1,19 +1,9 @@
-// Package multicast answers requests for chunks: it waits a moment, puts the
-// requests of all devices together, and publishes each wanted chunk once on a
-// topic that all of them listen to. A thousand devices that start the same
-// update cost about one copy.
-//
-// A rogue device cannot make the hub send for ever: requests of a device are
-// paid for out of a bucket that refills slowly, a chunk that was just sent is
-// not sent again at once, and only blobs that a signed release names are
-// served.
 package multicast
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,86 +11,104 @@ import (
 	"github.com/droverhq/drover/agent/wire"
 )
 
-// Config is what a Server needs.
+// Config is what a Server needs. Times, Limits and Now have defaults.
 type Config struct {
-	// Size is the length of a blob that may be served; an error says that it
-	// may not.
-	Size func(ctx context.Context, digest string) (int64, error)
+	// Allowed is the length of a blob that a device may have; an error says
+	// that it may not. Its answer is remembered for a few seconds.
+	Allowed func(ctx context.Context, device, digest string) (int64, error)
 	// Read reads into p from an offset of a blob.
 	Read func(ctx context.Context, digest string, p []byte, off int64) (int, error)
-	// Publish sends one chunk. It may block: that is the pace.
+	// Publish sends a chunk to everybody who listens. It may block: that is
+	// the pace.
 	Publish func(ctx context.Context, digest string, chunk int, data []byte) error
-	Logger  *slog.Logger
+	// Repair sends a chunk to one device; it may block too.
+	Repair func(ctx context.Context, device, digest string, chunk int, data []byte) error
+	Logger *slog.Logger
 
-	Gather   time.Duration // how long requests are put together; default 50 ms
-	Cooldown time.Duration // a chunk is not sent again within; default 1 s
-	Burst    float64       // chunks a device may ask for at once; default 16,384 (1 GiB)
-	Refill   float64       // chunks a second that a device's bucket gains; default 32 (2 MiB/s)
-	Now      func() time.Time
+	Times Times
+	Now   func() time.Time
 }
 
-// Bounds on what devices can make a Server remember.
+// Times are the moments that requests wait for each other.
+type Times struct {
+	Gather    time.Duration // before a first sending, at least; default 50 ms
+	GatherMax time.Duration // and at most, however many ask; default 1.2 s, less than devices wait
+	PerDevice time.Duration // added for each device that asks; default 5 ms
+	HoldMax   time.Duration // before the second sending of a chunk, at most; default 10 s
+}
+
 const (
-	maxPending = 1 << 16 // chunks waiting
-	maxBuckets = 1 << 16 // devices
-	maxSent    = 1 << 16 // chunks remembered as just sent
+	period     = time.Hour        // in which a chunk is sent twice to all, and a bucket refills
+	retryPause = time.Second      // after a sending failed
+	remembered = 10 * time.Second // answers of Allowed
+
+	maxInbox   = 1 << 14 // requests waiting
+	maxAnswers = 1 << 16
+	getBurst   = 512 // requests a device may send at once
+	getRefill  = 32  // and a second
 )
 
 // Stats count since the start.
 type Stats struct {
 	Requests, Chunks, Bytes, Coalesced, Throttled, Refused int64
+	Second                                                 int64 // of Chunks: sent to all for the second time
+	Repairs                                                int64 // of Chunks: sent to one device
 }
 
-// Server collects and publishes. Request may be called from any goroutine.
+// Server collects and publishes. Request and Pay may be called from any
+// goroutine.
 type Server struct {
 	cfg  Config
 	wake chan struct{} // cap 1
 
-	mu      sync.Mutex
-	pending map[string]map[int]bool
-	waiting int
-	buckets map[string]*bucket
-	sent    map[key]time.Time
+	mu    sync.Mutex
+	inbox []request
+	gets  buckets // of requests, by device
 
-	requests, chunks, bytes, coalesced, throttled, refused atomic.Int64
+	book    *book // of Run; its buckets are guarded by mu
+	answers map[asker]answer
+
+	requests, chunks, bytes, coalesced, throttled, refused, second, repairs atomic.Int64
 }
 
-type key struct {
-	digest string
-	chunk  int
+type request struct {
+	device string
+	get    wire.Get
 }
 
-type bucket struct {
-	tokens float64
-	at     time.Time
+type asker struct{ device, digest string }
+
+type answer struct {
+	size  int64
+	err   error
+	until time.Time
 }
 
 // New makes a Server; Run serves.
 func New(cfg Config) *Server {
-	if cfg.Gather <= 0 {
-		cfg.Gather = 50 * time.Millisecond
-	}
-	if cfg.Cooldown <= 0 {
-		cfg.Cooldown = time.Second
-	}
-	if cfg.Burst <= 0 {
-		cfg.Burst = 16384
-	}
-	if cfg.Refill <= 0 {
-		cfg.Refill = 32
+	t := &cfg.Times
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&t.Gather, 50 * time.Millisecond}, {&t.GatherMax, 1200 * time.Millisecond}, {&t.PerDevice, 5 * time.Millisecond}, {&t.HoldMax, 10 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Server{
-		cfg: cfg, wake: make(chan struct{}, 1),
-		pending: map[string]map[int]bool{}, buckets: map[string]*bucket{}, sent: map[key]time.Time{},
+		cfg: cfg, wake: make(chan struct{}, 1), gets: newBuckets(), book: newBook(cfg.Times), answers: map[asker]answer{},
 	}
 }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
-	return Stats{s.requests.Load(), s.chunks.Load(), s.bytes.Load(), s.coalesced.Load(), s.throttled.Load(), s.refused.Load()}
+	return Stats{
+		Requests: s.requests.Load(), Chunks: s.chunks.Load(), Bytes: s.bytes.Load(), Coalesced: s.coalesced.Load(),
+		Throttled: s.throttled.Load(), Refused: s.refused.Load(), Second: s.second.Load(), Repairs: s.repairs.Load(),
+	}
 }
 
 // Request takes one Get of a device. It does not block.
@@ -111,32 +119,34 @@ func (s *Server) Request(device string, payload []byte) {
 		s.refuse(device, err)
 		return
 	}
-	if !wire.ValidDigest(get.Blob) || get.First < 0 || get.First > wire.MaxBlob/wire.ChunkSize || len(get.Want) > wire.MaxWant {
+	if !wire.ValidDigest(get.Blob) || get.First < 0 || get.First > wire.MaxBlob/wire.ChunkSize || len(get.Want) > wire.MaxWant || len(get.Boot) > 64 {
 		s.refuse(device, fmt.Errorf("%w: blob %.80q, first %d, %d bytes of bitmap", wire.ErrMalformed, get.Blob, get.First, len(get.Want)))
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.cfg.Now()
-	for _, c := range get.Chunks() {
-		if s.pending[get.Blob][c] || now.Sub(s.sent[key{get.Blob, c}]) < s.cfg.Cooldown {
-			s.coalesced.Add(1)
-			continue
-		}
-		if s.waiting >= maxPending || !s.pay(device, now) {
-			s.throttled.Add(1)
-			continue
-		}
-		if s.pending[get.Blob] == nil {
-			s.pending[get.Blob] = map[int]bool{}
-		}
-		s.pending[get.Blob][c] = true
-		s.waiting++
+	if len(s.inbox) >= maxInbox || !s.gets.pay(asker{device: device}, getBurst, getRefill, 1, s.cfg.Now()) {
+		s.throttled.Add(1)
+		return
 	}
+	s.inbox = append(s.inbox, request{device, get})
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Pay takes what another way of serving a blob costs out of the device's bucket
+// for it, and says whether it could be paid: all ways share what a device may
+// have.
+func (s *Server) Pay(device, digest string, size int64, chunks int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ok := s.book.pay(device, digest, size, chunks, s.cfg.Now())
+	if !ok {
+		s.throttled.Add(int64(chunks))
+	}
+	return ok
 }
 
 func (s *Server) refuse(device string, err error) {
@@ -144,106 +154,106 @@ func (s *Server) refuse(device string, err error) {
 	s.cfg.Logger.Warn("request for chunks refused", "device", device, "error", err)
 }
 
-// pay takes one chunk's worth out of a device's bucket.
-func (s *Server) pay(device string, now time.Time) bool {
-	b := s.buckets[device]
-	if b == nil {
-		if len(s.buckets) >= maxBuckets {
-			clear(s.buckets) // bounds memory; what it forgives is one burst
-		}
-		b = &bucket{tokens: s.cfg.Burst, at: now}
-		s.buckets[device] = b
-	}
-	b.tokens = min(s.cfg.Burst, b.tokens+now.Sub(b.at).Seconds()*s.cfg.Refill)
-	b.at = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
-}
-
-// Run serves until ctx ends.
+// Run serves until ctx ends. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
 	buf := make([]byte, wire.ChunkSize)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.wake:
+	for ctx.Err() == nil {
+		s.read(ctx)
+		s.mu.Lock()
+		it, wait := s.book.next(s.cfg.Now())
+		s.mu.Unlock()
+		if it == nil {
+			s.sleep(ctx, wait)
+			continue
 		}
-		select { // what comes now goes out together
-		case <-ctx.Done():
-			return nil
-		case <-time.After(s.cfg.Gather):
+		if err := s.send(ctx, it, buf); err != nil && ctx.Err() == nil {
+			s.refused.Add(1)
+			s.cfg.Logger.Warn("chunk not sent", "blob", it.digest, "chunk", it.chunk, "error", err)
+			s.mu.Lock()
+			s.book.drop() // whoever still wants something asks again
+			s.mu.Unlock()
+			s.sleep(ctx, retryPause)
 		}
-		for _, blob := range s.take() {
-			if err := s.send(ctx, blob, buf); err != nil && ctx.Err() == nil {
-				s.refused.Add(1)
-				s.cfg.Logger.Warn("chunks not sent", "blob", blob.digest, "error", err)
-			}
-		}
-	}
-}
-
-type batch struct {
-	digest string
-	chunks []int
-}
-
-// take empties what is pending, in a stable order.
-func (s *Server) take() []batch {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []batch
-	for digest, set := range s.pending {
-		b := batch{digest: digest}
-		for c := range set {
-			b.chunks = append(b.chunks, c)
-		}
-		slices.Sort(b.chunks)
-		out = append(out, b)
-	}
-	slices.SortFunc(out, func(a, b batch) int { return slices.Compare([]byte(a.digest), []byte(b.digest)) })
-	clear(s.pending)
-	s.waiting = 0
-	return out
-}
-
-func (s *Server) send(ctx context.Context, b batch, buf []byte) error {
-	size, err := s.cfg.Size(ctx, b.digest)
-	if err != nil {
-		return err
-	}
-	ref := wire.BlobRef{Digest: b.digest, Size: size}
-	for _, c := range b.chunks {
-		if c >= ref.Count() {
-			return fmt.Errorf("chunk %d of a blob of %d", c, ref.Count())
-		}
-		n, err := s.cfg.Read(ctx, b.digest, buf[:ref.ChunkLen(c)], int64(c)*wire.ChunkSize)
-		if err != nil {
-			return fmt.Errorf("read chunk %d: %w", c, err)
-		}
-		if err := s.cfg.Publish(ctx, b.digest, c, buf[:n]); err != nil {
-			return fmt.Errorf("publish chunk %d: %w", c, err)
-		}
-		s.chunks.Add(1)
-		s.bytes.Add(int64(n))
-		s.remember(key{b.digest, c})
 	}
 	return nil
 }
 
-func (s *Server) remember(k key) {
+// sleep waits for requests, or until something is due; 0 means that nothing is.
+func (s *Server) sleep(ctx context.Context, d time.Duration) {
+	var due <-chan time.Time
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.wake:
+	case <-due:
+	}
+}
+
+// read enters what has come in.
+func (s *Server) read(ctx context.Context) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Now()
-	if len(s.sent) >= maxSent {
-		for old, at := range s.sent {
-			if now.Sub(at) >= s.cfg.Cooldown {
-				delete(s.sent, old)
-			}
+	inbox := s.inbox
+	s.inbox = nil
+	s.mu.Unlock()
+	for i := range inbox {
+		q := &inbox[i]
+		size, err := s.allowed(ctx, q.device, q.get.Blob)
+		if err == nil {
+			s.mu.Lock()
+			var r taken
+			r, err = s.book.take(q.device, &q.get, size, s.cfg.Now())
+			s.mu.Unlock()
+			s.coalesced.Add(int64(r.coalesced))
+			s.throttled.Add(int64(r.throttled))
+		}
+		if err != nil && ctx.Err() == nil {
+			s.refuse(q.device, err)
 		}
 	}
-	s.sent[k] = now
+}
+
+// allowed asks Config.Allowed, or remembers what it said.
+func (s *Server) allowed(ctx context.Context, device, digest string) (int64, error) {
+	k, now := asker{device, digest}, s.cfg.Now()
+	if a, ok := s.answers[k]; ok && now.Before(a.until) {
+		return a.size, a.err
+	}
+	if len(s.answers) >= maxAnswers {
+		clear(s.answers)
+	}
+	size, err := s.cfg.Allowed(ctx, device, digest)
+	s.answers[k] = answer{size, err, now.Add(remembered)}
+	return size, err
+}
+
+func (s *Server) send(ctx context.Context, it *item, buf []byte) error {
+	ref := wire.BlobRef{Digest: it.digest, Size: it.size}
+	n, err := s.cfg.Read(ctx, it.digest, buf[:ref.ChunkLen(it.chunk)], int64(it.chunk)*wire.ChunkSize)
+	if err != nil && n < ref.ChunkLen(it.chunk) {
+		return fmt.Errorf("read: %w", err)
+	}
+	if it.device != "" {
+		err = s.cfg.Repair(ctx, it.device, it.digest, it.chunk, buf[:n])
+	} else {
+		err = s.cfg.Publish(ctx, it.digest, it.chunk, buf[:n])
+	}
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	s.chunks.Add(1)
+	s.bytes.Add(int64(n))
+	switch {
+	case it.device != "":
+		s.repairs.Add(1)
+	case it.second:
+		s.second.Add(1)
+	}
+	s.mu.Lock()
+	s.book.sent(it, s.cfg.Now())
+	s.mu.Unlock()
+	return nil
 }

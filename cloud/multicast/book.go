@@ -1,0 +1,308 @@
+package multicast
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/droverhq/drover/agent/wire"
+)
+
+// Bounds on what a book remembers.
+const (
+	maxBlobs   = 256
+	maxJoined  = 1 << 16 // devices of a blob
+	maxRepairs = 1 << 14 // chunks waiting for single devices
+	maxPerOne  = 256     // of these, for one device
+	leastBurst = 8       // chunks of the smallest bucket
+)
+
+// book keeps what was asked for and what was sent, and decides what to send
+// next. It does no I/O and knows no clock.
+type book struct {
+	times   Times
+	blobs   map[string]*blob
+	paid    buckets
+	repairs map[string][]item // by device
+	turn    []string          // devices with repairs, the next first
+	waiting int               // repairs
+	shared  bool              // the last one sent was shared: repairs get every other turn
+}
+
+// item is a chunk to send: to one device, or, without one, to all.
+type item struct {
+	digest string
+	size   int64
+	chunk  int
+	device string
+	second bool
+}
+
+// blob is what is known of one blob.
+type blob struct {
+	digest string
+	size   int64
+	sent   []past // by chunk
+	joined map[string]join
+	first  queue     // never sent within the period
+	second queue     // sent once
+	flow   time.Time // when a chunk was last sent to all
+	used   time.Time
+}
+
+// join is when a device began to listen, and under which boot id.
+type join struct {
+	boot string
+	at   time.Time
+}
+
+// past is when a chunk was sent to all, the last two times.
+type past struct{ last, before time.Time }
+
+// count is how often a chunk was sent within the period.
+func (p past) count(now time.Time) int {
+	n := 0
+	for _, t := range []time.Time{p.last, p.before} {
+		if !t.IsZero() && now.Sub(t) < period {
+			n++
+		}
+	}
+	return n
+}
+
+// queue is a set of chunks that wait to be sent.
+type queue struct {
+	chunks map[int]bool
+	since  time.Time // the first was asked for
+	fresh  time.Time // one was last added, or a device last joined in
+	open   bool      // it is being sent
+}
+
+func (q *queue) add(c int, now time.Time) {
+	if q.chunks == nil {
+		q.chunks = map[int]bool{}
+	}
+	if len(q.chunks) == 0 {
+		q.since = now
+	}
+	q.chunks[c], q.fresh = true, now
+}
+
+func (q *queue) lowest() int {
+	low := -1
+	for c := range q.chunks {
+		if low < 0 || c < low {
+			low = c
+		}
+	}
+	return low
+}
+
+func newBook(t Times) *book {
+	return &book{times: t, blobs: map[string]*blob{}, paid: newBuckets(), repairs: map[string][]item{}}
+}
+
+// pay takes chunks out of the device's bucket for a blob: twice the blob, but a
+// manifest of one chunk may be lost more often; it refills within the period.
+func (b *book) pay(device, digest string, size int64, chunks int, now time.Time) bool {
+	burst := max(2*float64(wire.BlobRef{Size: size}.Count()), leastBurst)
+	return b.paid.pay(asker{device, digest}, burst, burst/period.Seconds(), float64(chunks), now)
+}
+
+type taken struct{ coalesced, throttled int }
+
+// take enters a request.
+func (b *book) take(device string, g *wire.Get, size int64, now time.Time) (r taken, err error) {
+	bl := b.blob(g.Blob, size, now)
+	j, known := bl.joined[device]
+	if !known || j.boot != g.Boot {
+		if len(bl.joined) >= maxJoined {
+			clear(bl.joined)
+		}
+		j = join{g.Boot, now}
+		bl.joined[device] = j
+		bl.first.fresh = now // it waits for the others
+	}
+	for _, c := range g.Chunks() {
+		if c >= len(bl.sent) {
+			return r, fmt.Errorf("%w: chunk %d of a blob of %d", wire.ErrMalformed, c, len(bl.sent))
+		}
+		p := bl.sent[c]
+		n := p.count(now)
+		switch {
+		case !g.Alone && (bl.first.chunks[c] || bl.second.chunks[c]):
+			if bl.second.chunks[c] {
+				bl.second.fresh = now // others may still say the same
+			}
+			r.coalesced++
+		case !g.Alone && n > 0 && (!g.Again && p.last.After(j.at) || now.Sub(p.last) < b.quiet(bl)):
+			r.coalesced++ // on its way
+		case b.queued(device, g.Blob, c):
+			r.coalesced++
+		case g.Alone && b.waiting >= maxRepairs, !b.pay(device, g.Blob, size, 1, now):
+			r.throttled++
+		case g.Alone || n >= 2:
+			if !b.repair(item{g.Blob, size, c, device, false}) {
+				r.throttled++
+			}
+		case n == 1:
+			bl.second.add(c, now)
+		default:
+			bl.first.add(c, now)
+		}
+	}
+	return r, nil
+}
+
+func (b *book) blob(digest string, size int64, now time.Time) *blob {
+	bl := b.blobs[digest]
+	if bl == nil {
+		if len(b.blobs) >= maxBlobs {
+			oldest := ""
+			for d, o := range b.blobs {
+				if oldest == "" || o.used.Before(b.blobs[oldest].used) {
+					oldest = d
+				}
+			}
+			delete(b.blobs, oldest)
+		}
+		bl = &blob{digest: digest, size: size, joined: map[string]join{}}
+		bl.sent = make([]past, wire.BlobRef{Size: size}.Count())
+		b.blobs[digest] = bl
+	}
+	bl.used = now
+	return bl
+}
+
+func (b *book) queued(device, digest string, c int) bool {
+	return slices.ContainsFunc(b.repairs[device], func(i item) bool { return i.digest == digest && i.chunk == c })
+}
+
+func (b *book) repair(i item) bool {
+	if b.waiting >= maxRepairs || len(b.repairs[i.device]) >= maxPerOne {
+		return false
+	}
+	if len(b.repairs[i.device]) == 0 {
+		b.turn = append(b.turn, i.device)
+	}
+	b.repairs[i.device] = append(b.repairs[i.device], i)
+	b.waiting++
+	return true
+}
+
+// quiet is for how long nobody else must have asked before a gathering is over:
+// longer the more devices there are.
+func (b *book) quiet(bl *blob) time.Duration {
+	return min(max(b.times.Gather, time.Duration(len(bl.joined))*b.times.PerDevice), time.Second)
+}
+
+// next is what to send now, or, without anything, how long to wait for it; 0
+// means that nothing waits.
+func (b *book) next(now time.Time) (*item, time.Duration) {
+	if b.waiting > 0 && b.shared {
+		return b.nextRepair(), 0
+	}
+	var best *blob
+	var soon time.Time
+	for _, bl := range b.blobs {
+		due, ok := b.due(bl, now)
+		switch {
+		case !ok:
+		case due.After(now):
+			if soon.IsZero() || due.Before(soon) {
+				soon = due
+			}
+		case best == nil || bl.flow.Before(best.flow):
+			best = bl
+		}
+	}
+	switch {
+	case best != nil:
+		b.shared = true
+		return best.next(), 0
+	case b.waiting > 0:
+		return b.nextRepair(), 0
+	case soon.IsZero():
+		return nil, 0
+	}
+	return nil, soon.Sub(now)
+}
+
+func (b *book) nextRepair() *item {
+	b.shared = false
+	device := b.turn[0]
+	b.turn = b.turn[1:]
+	i := b.repairs[device][0]
+	b.waiting--
+	if rest := b.repairs[device][1:]; len(rest) > 0 {
+		b.repairs[device] = rest
+		b.turn = append(b.turn, device)
+	} else {
+		delete(b.repairs, device)
+	}
+	return &i
+}
+
+func (bl *blob) next() *item {
+	q := &bl.first
+	if len(q.chunks) == 0 {
+		q = &bl.second
+	}
+	q.open = true
+	c := q.lowest()
+	delete(q.chunks, c)
+	return &item{bl.digest, bl.size, c, "", q == &bl.second}
+}
+
+// due is when something of a blob is to be sent to all.
+func (b *book) due(bl *blob, now time.Time) (time.Time, bool) {
+	quiet := b.quiet(bl)
+	if len(bl.first.chunks) == 0 && now.Sub(bl.flow) > quiet {
+		bl.first.open = false
+	}
+	if len(bl.second.chunks) == 0 {
+		bl.second.open = false
+	}
+	switch {
+	case len(bl.first.chunks) > 0 && bl.first.open:
+		return now, true
+	case len(bl.first.chunks) > 0:
+		return earliest(bl.first.fresh.Add(quiet), bl.first.since.Add(b.times.GatherMax)), true
+	case len(bl.second.chunks) == 0:
+		return now, false
+	case bl.second.open:
+		return now, true
+	}
+	due := bl.second.fresh.Add(quiet)
+	if after := bl.flow.Add(quiet); after.After(due) {
+		due = after
+	}
+	return earliest(due, bl.second.since.Add(b.times.HoldMax)), true
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// sent notes that an item went out.
+func (b *book) sent(i *item, now time.Time) {
+	bl := b.blobs[i.digest]
+	if i.device != "" || bl == nil {
+		return
+	}
+	p := &bl.sent[i.chunk]
+	p.before, p.last = p.last, now
+	bl.flow = now
+}
+
+// drop forgets all that waits.
+func (b *book) drop() {
+	for _, bl := range b.blobs {
+		bl.first, bl.second = queue{}, queue{}
+	}
+	clear(b.repairs)
+	b.turn, b.waiting = nil, 0
+}
