@@ -26,6 +26,8 @@
 //	d/{shard}/{device}/sample/{id} QoS 1     reserved
 //	d/{shard}/{device}/desired     retained  reserved
 //	d/{shard}/{device}/command     QoS 1     reserved
+//	d/{shard}/{device}/renew       QoS 1     Renew: a certificate wanted
+//	d/{shard}/{device}/certificate QoS 1     Certificate: one, or the word that one is due
 //	d/{shard}/{device}/blob/{c}    QoS 0     Repair: a chunk for this device alone
 //
 // # Releases
@@ -48,6 +50,18 @@
 //
 // A device asks with Again for what it missed while it listened. Whatever
 // brings a chunk, it is checked against the digest in the signed manifest.
+//
+// # Certificates
+//
+// A device renews its certificate over its session: it sends Renew with a
+// certificate request for its own name, signed with the key it enrolled with,
+// and the hub answers with Certificate. The hub knows the key from enrolment,
+// so that a broker which makes requests up gets nothing. The device takes a
+// chain only if it leads to the root it trusts, is for its name and key, and
+// ends later than the one it has: a broker that repeats old answers changes
+// nothing. Certificate without a chain says what time it is, and whether to
+// renew now: a device without a clock need not know, and one whose hub CA was
+// replaced hears of it. It may come unasked.
 //
 // # Encoding
 //

@@ -125,6 +125,11 @@ func examples() []example {
 			V: wire.Version, Fleet: "demo", Device: "cam-1", Chain: [][]byte{{0x30, 0}}, CA: [][]byte{{0x30, 0}},
 			Broker: "hub.example:8883", Sources: []string{"https://hub.example:8884"}, Root: []byte(`{"signed":{},"signatures":[]}`),
 		}, wire.MaxMessage, false},
+		{"renew.json", &wire.Renew{Header: header(7), CSR: []byte{0x30, 0}}, wire.MaxRenew, false},
+		{"certificate.json", &wire.Certificate{
+			V: wire.Version, At: 1790000000, Chain: [][]byte{{0x30, 1}, {0x30, 2}}, Renew: true, Spread: 600,
+			Error: "device is revoked", Hint: "enrol it anew",
+		}, wire.MaxMessage, false},
 		{"enroll-error.json", &wire.EnrollError{V: wire.Version, Error: "token is spent", Hint: "make another with drover enroll"}, wire.MaxMessage, false},
 	}
 }

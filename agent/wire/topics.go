@@ -92,6 +92,9 @@ const (
 	LeafDesired   Leaf = "desired"
 	LeafCommand   Leaf = "command"
 	LeafBlob      Leaf = "blob"
+
+	LeafRenew       Leaf = "renew"       // the device writes
+	LeafCertificate Leaf = "certificate" // the device reads
 )
 
 // Device is a topic of one device.
@@ -160,7 +163,7 @@ func ParseTopic(topic string) (Topic, error) {
 		}
 		t.Device, t.Leaf = parts[3], Leaf(parts[4])
 		switch t.Leaf {
-		case LeafOnline, LeafState, LeafEvent, LeafTelemetry, LeafGet, LeafDesired, LeafCommand:
+		case LeafOnline, LeafState, LeafEvent, LeafTelemetry, LeafGet, LeafDesired, LeafCommand, LeafRenew, LeafCertificate:
 			if len(parts) != 5 {
 				return Topic{}, bad
 			}

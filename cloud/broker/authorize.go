@@ -64,7 +64,7 @@ func writable(id Identity, topic string) bool {
 		return false
 	}
 	switch t.Leaf {
-	case wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet, wire.LeafSample:
+	case wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet, wire.LeafSample, wire.LeafRenew:
 		return true
 	}
 	return false
@@ -75,7 +75,7 @@ func writable(id Identity, topic string) bool {
 func readable(id Identity, rest string) bool {
 	own := "d/" + wire.Shard(id.Name) + "/" + id.Name + "/"
 	switch rest {
-	case own + string(wire.LeafDesired), own + string(wire.LeafCommand):
+	case own + string(wire.LeafDesired), own + string(wire.LeafCommand), own + string(wire.LeafCertificate):
 		return true
 	}
 	for _, p := range []string{"trust/", "blob/", own + string(wire.LeafBlob) + "/"} {

@@ -118,11 +118,12 @@ func mosquittoACL(fleet string) string {
 	fmt.Fprintf(&b, "# Topic permissions of the drover fleet %q, written by drover. Default: nothing.\n", fleet)
 	b.WriteString("# The shard (+) is not checked here; hubs refuse a wrong one.\n\n")
 	fmt.Fprintf(&b, "user %s\ntopic readwrite %s#\n\n", HubName, base)
-	for _, l := range []wire.Leaf{wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet} {
+	for _, l := range []wire.Leaf{wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet, wire.LeafRenew} {
 		fmt.Fprintf(&b, "pattern write %s%s\n", own, l)
 	}
 	fmt.Fprintf(&b, "pattern write %s%s/+\n", own, wire.LeafSample)
 	fmt.Fprintf(&b, "pattern read %strust/#\npattern read %sblob/#\n", base, base)
+	fmt.Fprintf(&b, "pattern read %s%s\n", own, wire.LeafCertificate)
 	fmt.Fprintf(&b, "pattern read %s%s\npattern read %s%s\npattern read %s%s/+\n", own, wire.LeafDesired, own, wire.LeafCommand, own, wire.LeafBlob)
 	return b.String()
 }

@@ -178,6 +178,10 @@ var rows = []struct {
 	{name: "reads its desired", allowed: true, try: func(s *scene) bool {
 		return s.read(topics.Device(self, wire.LeafDesired), topics.Device(self, wire.LeafDesired))
 	}},
+	{name: "asks for a certificate", allowed: true, try: func(s *scene) bool { return s.write(topics.Device(self, wire.LeafRenew), false) }},
+	{name: "reads its certificate", allowed: true, try: func(s *scene) bool {
+		return s.read(topics.Device(self, wire.LeafCertificate), topics.Device(self, wire.LeafCertificate))
+	}},
 	{name: "reads its repairs", allowed: true, try: func(s *scene) bool {
 		return s.read(topics.Device(self, wire.LeafBlob)+"/+", topics.Device(self, wire.LeafBlob)+"/5")
 	}},
@@ -186,6 +190,11 @@ var rows = []struct {
 	{name: "writes neighbour's state", try: func(s *scene) bool { return s.write(topics.Device(neighbour, wire.LeafState), false) }},
 	{name: "retains neighbour's online", try: func(s *scene) bool { return s.write(topics.Device(neighbour, wire.LeafOnline), true) }},
 	{name: "writes its own command", try: func(s *scene) bool { return s.write(topics.Device(self, wire.LeafCommand), false) }},
+	{name: "writes its own certificate", try: func(s *scene) bool { return s.write(topics.Device(self, wire.LeafCertificate), false) }},
+	{name: "asks for neighbour's certificate", try: func(s *scene) bool { return s.write(topics.Device(neighbour, wire.LeafRenew), false) }},
+	{name: "reads neighbour's certificate", try: func(s *scene) bool {
+		return s.read(topics.Device(neighbour, wire.LeafCertificate), topics.Device(neighbour, wire.LeafCertificate))
+	}},
 	{name: "writes its own desired", try: func(s *scene) bool { return s.write(topics.Device(self, wire.LeafDesired), true) }},
 	{name: "writes its own repairs", try: func(s *scene) bool { return s.write(topics.Device(self, wire.LeafBlob)+"/0", false) }},
 	{name: "retains trust/current", try: func(s *scene) bool { return s.write(topics.TrustCurrent(), true) }},

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -49,6 +48,12 @@ type Options struct {
 	// it is written in the clear, protected by its mode alone: whoever calls
 	// Create so should say that to the operator.
 	Seal func(pem []byte) ([]byte, error)
+	// RootKey is the file into which Create writes the root key. Empty means
+	// ca.key in the folder; it may be on a medium that is taken away.
+	RootKey string
+	// DeviceValidity is how long new device certificates are good. Zero means
+	// the constant of that name.
+	DeviceValidity time.Duration
 }
 
 // Authority is a fleet's certificate authority as the hub has it. It is safe
@@ -59,13 +64,11 @@ type Authority struct {
 	names []string
 	now   func() time.Time
 
-	root   *x509.Certificate
-	hubCA  *x509.Certificate
-	hubKey *ecdsa.PrivateKey
-	server tls.Certificate
-	client tls.Certificate
+	validity time.Duration // of device certificates
+	root     *x509.Certificate
 
 	mu   sync.Mutex
+	mat  *material
 	list crl
 }
 
@@ -128,7 +131,10 @@ func makeFleet(dir string, a about, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, "ca.key"), sealed, 0o600); err != nil {
+	if o.RootKey == "" {
+		o.RootKey = filepath.Join(dir, "ca.key")
+	}
+	if err := writeFile(o.RootKey, sealed, 0o600); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(dir, "ca.crt"), encodeCerts(root), 0o644); err != nil {
@@ -148,7 +154,7 @@ func makeFleet(dir string, a about, o Options) error {
 	if err := writeFile(filepath.Join(dir, crlFile), encodeLists(rootList, hubList), 0o644); err != nil {
 		return err
 	}
-	if err := renewServer(dir, a, root, hub, hubKey, o.Now); err != nil {
+	if err := renewServer(dir, a, hub, hubKey, o.Now); err != nil {
 		return err
 	}
 	b, err := json.MarshalIndent(a, "", "  ")
@@ -184,38 +190,21 @@ func open(dir string, o Options) (*Authority, error) {
 	if !wire.ValidName(ab.Fleet) {
 		return nil, fmt.Errorf("%w: fleet %q", ErrName, ab.Fleet)
 	}
-	a := &Authority{dir: dir, fleet: ab.Fleet, names: ab.Names, now: o.Now}
+	a := &Authority{dir: dir, fleet: ab.Fleet, names: ab.Names, now: o.Now, validity: o.DeviceValidity}
 	roots, err := readCerts(filepath.Join(dir, "ca.crt"))
 	if err != nil {
 		return nil, err
 	}
 	a.root = roots[0]
-	if a.hubCA, a.hubKey, err = readPair(dir, "hub-ca"); err != nil {
-		return nil, err
-	}
-	if err := a.hubCA.CheckSignatureFrom(a.root); err != nil {
-		return nil, fmt.Errorf("hub-ca.crt is not of this root: %w", err)
-	}
-	if err := renewServer(dir, ab, a.root, a.hubCA, a.hubKey, a.now); err != nil {
-		return nil, err
-	}
-	if a.server, err = readTLS(dir, "server"); err != nil {
-		return nil, err
-	}
-	if a.client, err = readTLS(dir, "client"); err != nil {
-		return nil, err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.refresh(); err != nil {
-		return nil, err
-	}
-	return a, a.renewList()
+	return a, a.Maintain()
 }
 
 func (o Options) filled() Options {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.DeviceValidity <= 0 {
+		o.DeviceValidity = DeviceValidity
 	}
 	return o
 }
@@ -233,34 +222,67 @@ func (a *Authority) Pool() *x509.CertPool {
 	return p
 }
 
-// HubCertificate is the hub's certificate as a client of the broker.
-func (a *Authority) HubCertificate() tls.Certificate { return a.client }
+// HubCertificate is the hub's certificate as a client of the broker, as it is
+// now: ask again for every connection.
+func (a *Authority) HubCertificate() tls.Certificate { return a.must().client }
+
+// must is current, which cannot fail once Open has succeeded: what was last
+// read counts.
+func (a *Authority) must() *material {
+	m, err := a.current()
+	if err != nil {
+		panic("internal error: identity: " + err.Error())
+	}
+	return m
+}
+
+// Generation changes when the hub CA was replaced: its serial number.
+func (a *Authority) Generation() string { return Serial(a.must().hubCA) }
 
 // TLSConfig is for the MQTT side: TLS 1.3, and the client must have a
-// certificate of this fleet that is not revoked.
+// certificate of this fleet that is not revoked. It follows renewals.
 func (a *Authority) TLSConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{a.server},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    a.Pool(),
+	return a.following(&tls.Config{
+		ClientAuth: tls.RequireAndVerifyClientCert,
+		ClientCAs:  a.Pool(),
 		// A resumed session would skip what was decided since it began.
 		SessionTicketsDisabled: true,
 		VerifyConnection:       a.verifyPeer,
+	})
+}
+
+// HTTPSConfig is for enrolment: TLS 1.3, no client certificate. It follows
+// renewals.
+func (a *Authority) HTTPSConfig() *tls.Config { return a.following(&tls.Config{}) }
+
+// following makes a server's configuration show the certificate of the day.
+// GetCertificate would not do: it is not asked when a client that calls an
+// address names no server.
+func (a *Authority) following(c *tls.Config) *tls.Config {
+	c.MinVersion, c.Time = tls.VersionTLS13, a.now
+	c.Certificates = []tls.Certificate{a.must().server}
+	today := c.Clone()
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		m, err := a.current()
+		if err != nil {
+			return nil, err
+		}
+		t := today.Clone()
+		t.Certificates = []tls.Certificate{m.server}
+		return t, nil
 	}
+	return c
 }
 
-// HTTPSConfig is for enrolment: TLS 1.3, no client certificate.
-func (a *Authority) HTTPSConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.server}}
-}
-
+// verifyPeer refuses what is revoked. A hub CA that was revoked does not pull
+// its devices down with it, if they have the keys they enrolled with: those
+// were recorded when that hub CA was good, and a thief does not have them.
 func (a *Authority) verifyPeer(s tls.ConnectionState) error {
 	if len(s.VerifiedChains) == 0 {
 		return errors.New("identity: no verified chain")
 	}
-	for _, c := range s.VerifiedChains[0] {
-		if a.Revoked(Serial(c)) {
+	for i, c := range s.VerifiedChains[0] {
+		if a.Revoked(Serial(c)) && (i == 0 || !a.pinned(s.VerifiedChains[0][0])) {
 			return fmt.Errorf("identity: certificate %s of %q is revoked", Serial(c), c.Subject.CommonName)
 		}
 	}

@@ -30,7 +30,7 @@ func Serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 // Pin is the SHA-256, hexadecimal, of the server certificate's public key
 // (SPKI). It outlives renewals of the certificate.
 func (a *Authority) Pin() string {
-	sum := sha256.Sum256(a.server.Leaf.RawSubjectPublicKeyInfo)
+	sum := sha256.Sum256(a.must().server.Leaf.RawSubjectPublicKeyInfo)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -40,32 +40,20 @@ type Issued struct {
 	Chain       [][]byte // DER: the device's certificate, then the hub CA
 	Serial      string
 	Fingerprint string // SHA-256 of the certificate, hexadecimal
+	NotBefore   time.Time
 	NotAfter    time.Time
 }
 
-// IssueDevice makes a certificate for a device from its certificate request
-// (DER): signed, ECDSA P-256, common name = device. ErrName, ErrCSR.
+// IssueDevice makes a certificate for a new device, or for one that takes the
+// name of another, from its certificate request (DER): signed, ECDSA P-256,
+// common name = device. From then on the name belongs to that key. ErrName,
+// ErrCSR.
 func (a *Authority) IssueDevice(device string, csr []byte) (Issued, error) {
 	r, err := checkCSR(device, csr)
 	if err != nil {
 		return Issued{}, err
 	}
-	now := a.now()
-	c, err := sign(&x509.Certificate{
-		Subject:     pkix.Name{CommonName: device, Organization: []string{a.fleet}},
-		NotBefore:   after(now.Add(-backdate), a.hubCA.NotBefore),
-		NotAfter:    now.Add(DeviceValidity),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, a.hubCA, r.PublicKey, a.hubKey)
-	if err != nil {
-		return Issued{}, fmt.Errorf("identity: certificate of device %q: %w", device, err)
-	}
-	sum := sha256.Sum256(c.Raw)
-	return Issued{
-		Device: device, Chain: [][]byte{c.Raw, a.hubCA.Raw}, Serial: Serial(c),
-		Fingerprint: hex.EncodeToString(sum[:]), NotAfter: c.NotAfter,
-	}, nil
+	return a.enrol(device, r.RawSubjectPublicKeyInfo, r.PublicKey)
 }
 
 // ValidDevice says whether a device may have this name.
@@ -133,31 +121,17 @@ func hubCATemplate(fleet string, now time.Time, root *x509.Certificate) *x509.Ce
 
 // renewServer makes or renews the hub's two end certificates where they are
 // missing, near their end, or not of the present hub CA.
-func renewServer(dir string, a about, root, hub *x509.Certificate, hubKey *ecdsa.PrivateKey, clock func() time.Time) error {
+func renewServer(dir string, a about, hub *x509.Certificate, hubKey *ecdsa.PrivateKey, clock func() time.Time) error {
 	now := clock()
-	for name, usage := range map[string]x509.ExtKeyUsage{"server": x509.ExtKeyUsageServerAuth, "client": x509.ExtKeyUsageClientAuth} {
-		old, key, err := readPair(dir, name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			if key, err = newKey(); err != nil {
-				return err
-			}
-		case err != nil:
+	for _, name := range []string{"server", "client"} {
+		old, _, err := readPair(dir, name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
-		case old.NotAfter.Sub(now) > renewBefore && old.CheckSignatureFrom(hub) == nil:
+		}
+		if err == nil && old.NotAfter.Sub(now) > renewBefore && old.CheckSignatureFrom(hub) == nil {
 			continue
 		}
-		t := &x509.Certificate{
-			Subject:   pkix.Name{CommonName: HubName, Organization: []string{a.Fleet}},
-			NotBefore: after(now.Add(-backdate), hub.NotBefore), NotAfter: now.Add(serverValidity),
-			KeyUsage:    x509.KeyUsageDigitalSignature,
-			ExtKeyUsage: []x509.ExtKeyUsage{usage},
-		}
-		if name == "server" {
-			t.Subject.CommonName = "drover hub " + a.Fleet
-			addHosts(t, a.Names)
-		}
-		c, err := sign(t, hub, key.Public(), hubKey)
+		c, key, err := endCertificate(dir, name, a, hub, hubKey, now)
 		if err != nil {
 			return err
 		}
@@ -166,6 +140,31 @@ func renewServer(dir string, a about, root, hub *x509.Certificate, hubKey *ecdsa
 		}
 	}
 	return nil
+}
+
+// endCertificate makes a certificate of the hub, "server" or "client", for the
+// key that is in dir, or a new one if there is none.
+func endCertificate(dir, name string, a about, hub *x509.Certificate, hubKey *ecdsa.PrivateKey, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	_, key, err := readPair(dir, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = newKey()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &x509.Certificate{
+		Subject:   pkix.Name{CommonName: HubName, Organization: []string{a.Fleet}},
+		NotBefore: after(now.Add(-backdate), hub.NotBefore), NotAfter: now.Add(serverValidity),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if name == "server" {
+		t.Subject.CommonName = "drover hub " + a.Fleet
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		addHosts(t, a.Names)
+	}
+	c, err := sign(t, hub, key.Public(), hubKey)
+	return c, key, err
 }
 
 func addHosts(t *x509.Certificate, names []string) {

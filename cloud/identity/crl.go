@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +54,7 @@ func (a *Authority) Revoke(serial string) error {
 	if !ok || n.Sign() <= 0 || n.BitLen() > 160 {
 		return fmt.Errorf("%w: serial number %q", ErrName, serial)
 	}
-	if n.Cmp(a.hubCA.SerialNumber) == 0 {
+	if n.Cmp(a.must().hubCA.SerialNumber) == 0 {
 		return fmt.Errorf("identity: revoke %s: that is the hub CA: %w", serial, ErrOffline)
 	}
 	a.mu.Lock()
@@ -82,26 +80,33 @@ func (a *Authority) renewList() error {
 
 // update changes the list under a lock that other processes respect. Callers
 // hold the mutex.
-func (a *Authority) update(change func([]x509.RevocationListEntry) []x509.RevocationListEntry) (err error) {
-	f, err := os.OpenFile(filepath.Join(a.dir, "crl.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("identity: lock revocation list: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }() // gives the lock back
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("identity: lock revocation list: %w", err)
-	}
-	if err := a.refresh(); err != nil {
-		return err
-	}
-	der, err := signList(a.hubCA, a.hubKey, change(a.list.hub), a.now())
-	if err != nil {
-		return fmt.Errorf("identity: sign revocation list: %w", err)
-	}
-	if err := writeFile(a.path(crlFile), encodeLists(a.list.root, der), 0o644); err != nil {
-		return fmt.Errorf("identity: write revocation list: %w", err)
-	}
-	return a.refresh()
+func (a *Authority) update(change func([]x509.RevocationListEntry) []x509.RevocationListEntry) error {
+	return a.exclusive(func() error {
+		m, err := a.reload()
+		if err != nil {
+			return err
+		}
+		if err := a.refresh(); err != nil {
+			return err
+		}
+		entries := change(a.list.hub)
+		der, err := signList(m.hubCA, m.hubKey, entries, a.now())
+		if err != nil {
+			return fmt.Errorf("identity: sign revocation list: %w", err)
+		}
+		lists := [][]byte{a.list.root, der}
+		if m.formerKey != nil {
+			// A device may still show a certificate of the former hub CA.
+			if der, err = signList(m.former, m.formerKey, entries, a.now()); err != nil {
+				return fmt.Errorf("identity: sign revocation list: %w", err)
+			}
+			lists = append(lists, der)
+		}
+		if err := writeFile(a.path(crlFile), encodeLists(lists...), 0o644); err != nil {
+			return fmt.Errorf("identity: write revocation list: %w", err)
+		}
+		return a.refresh()
+	})
 }
 
 // refresh reads the list again when the file has changed. Callers hold the
@@ -118,7 +123,11 @@ func (a *Authority) refresh() error {
 	if err != nil {
 		return fmt.Errorf("identity: revocation list: %w", err)
 	}
-	l, err := parseLists(b, a.root, a.hubCA)
+	m, err := a.reload()
+	if err != nil {
+		return fmt.Errorf("identity: revocation list: %w", err)
+	}
+	l, err := parseLists(b, a.root, m.hubCA, m.former)
 	if err != nil {
 		return fmt.Errorf("identity: revocation list: %w", err)
 	}
@@ -127,7 +136,9 @@ func (a *Authority) refresh() error {
 	return nil
 }
 
-func parseLists(b []byte, root, hub *x509.Certificate) (crl, error) {
+// parseLists reads the lists of the root and the hub CA, and skips that of a
+// former hub CA, which may be nil: it says the same as the hub CA's.
+func parseLists(b []byte, root, hub, former *x509.Certificate) (crl, error) {
 	l := crl{revoked: map[string]bool{}}
 	for {
 		var p *pem.Block
@@ -143,6 +154,7 @@ func parseLists(b []byte, root, hub *x509.Certificate) (crl, error) {
 			l.root = p.Bytes
 		case list.CheckSignatureFrom(hub) == nil:
 			l.hub, l.until = list.RevokedCertificateEntries, list.NextUpdate
+		case former != nil && list.CheckSignatureFrom(former) == nil:
 		default:
 			return crl{}, errors.New("signed by a stranger")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -110,6 +111,9 @@ func (e *enroller) enroll(ctx context.Context, q wire.EnrollRequest) (*wire.Enro
 	if _, err := checkCSR(q.Device, q.CSR); err != nil {
 		return nil, &refusal{http.StatusBadRequest, err.Error(), ""}
 	}
+	if name, bound := boundTo(q.Secret); bound && name != q.Device {
+		return nil, &refusal{http.StatusForbidden, fmt.Sprintf("this token is for a device named %q", name), "set the device's name, or ask the operator for another token"}
+	}
 	root, err := e.Root(ctx)
 	if err != nil {
 		return nil, e.internal("root.json", err)
@@ -134,8 +138,9 @@ func (e *enroller) enroll(ctx context.Context, q wire.EnrollRequest) (*wire.Enro
 		return nil, e.internal("record device", err)
 	}
 	if former != "" {
-		if err := e.Authority.Revoke(former); err != nil {
-			return nil, e.internal("revoke former certificate", err)
+		err := errors.Join(e.Authority.Revoke(former), e.Authority.RevokeDevice(q.Device, c.Serial))
+		if err != nil {
+			return nil, e.internal("revoke former certificates", err)
 		}
 		if e.Replaced != nil {
 			e.Replaced(q.Device)

@@ -37,11 +37,13 @@ type TokenRequest struct {
 	Root    string        // SHA-256 of root.json, hexadecimal
 	Valid   time.Duration // 0 means 24 hours
 	Replace bool          // may take the name of a device that is enrolled already
+	Device  string        // the only name it is good for; "" for any
 }
 
 const (
 	onceSecret    = "n" // first letter of a secret for a new device
 	replaceSecret = "r" // first letter of a secret that may replace one
+	nameMark      = "." // stands before the name that a secret is bound to
 )
 
 // NewToken makes a token and stores the digest of its secret.
@@ -54,7 +56,14 @@ func (a *Authority) NewToken(ctx context.Context, store TokenStore, r TokenReque
 	if r.Replace {
 		kind = replaceSecret
 	}
-	t := wire.Token{URL: r.URL, Pin: a.Pin(), Root: r.Root, Fleet: a.fleet, Secret: kind + base64.RawURLEncoding.EncodeToString(raw)}
+	secret := kind + base64.RawURLEncoding.EncodeToString(raw)
+	if r.Device != "" {
+		if !ValidDevice(r.Device) {
+			return wire.Token{}, fmt.Errorf("identity: new token: %w: device %q", ErrName, r.Device)
+		}
+		secret += nameMark + r.Device
+	}
+	t := wire.Token{URL: r.URL, Pin: a.Pin(), Root: r.Root, Fleet: a.fleet, Secret: secret}
 	if _, err := wire.ParseToken(t.String()); err != nil {
 		return wire.Token{}, fmt.Errorf("identity: new token: %w", err)
 	}
@@ -73,3 +82,10 @@ func hashSecret(s string) string {
 }
 
 func mayReplace(secret string) bool { return strings.HasPrefix(secret, replaceSecret) }
+
+// boundTo is the name that a secret is good for. Whoever changes it has another
+// secret, which nobody knows here.
+func boundTo(secret string) (device string, bound bool) {
+	_, device, bound = strings.Cut(secret, nameMark)
+	return device, bound
+}
