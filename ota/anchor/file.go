@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -18,7 +19,7 @@ import (
 // is safe for concurrent use within one process.
 type File struct {
 	mu  sync.Mutex
-	dir string
+	dir Folder
 }
 
 var _ Anchor = (*File)(nil)
@@ -45,9 +46,19 @@ func OpenFile(dir string) (*File, error) {
 	if r, err := loadRecord(dir); err == nil && r.Stage == stageReady || errors.Is(err, ErrTampered) {
 		return nil, fmt.Errorf("%w: the epoch is in a TPM, as %s in %s says", ErrTampered, recordCopies[0], dir)
 	}
-	f := &File{dir: dir}
 	if fileExists(dir) {
-		return f, nil
+		return &File{dir: osFolder(dir)}, nil // Epoch tells what is wrong with it
+	}
+	return OpenFileIn(osFolder(dir))
+}
+
+// OpenFileIn is OpenFile in a folder that is there and never belonged to a TPM.
+func OpenFileIn(dir Folder) (*File, error) {
+	f := &File{dir: dir}
+	for _, name := range copies {
+		if _, err := read(dir, name); !errors.Is(err, fs.ErrNotExist) {
+			return f, nil
+		}
 	}
 	return f, f.write(0)
 }
@@ -77,28 +88,30 @@ func (f *File) Close() error { return nil }
 func (f *File) Epoch() (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.read()
+	e, _, err := f.read()
+	return e, err
 }
 
-func (f *File) read() (uint64, error) {
-	var best uint64
-	found := false
+// read also says whether all copies hold the epoch.
+func (f *File) read() (best uint64, all bool, err error) {
+	var have []uint64
 	for _, name := range copies {
-		b, err := readFile(filepath.Join(f.dir, name))
+		b, err := read(f.dir, name)
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
-				return 0, fmt.Errorf("anchor: %w", err)
+				return 0, false, fmt.Errorf("anchor: %w", err)
 			}
 			continue
 		}
 		if e, err := parseEpoch(b); err == nil {
-			best, found = max(best, e), true
+			have = append(have, e)
 		}
 	}
-	if !found {
-		return 0, ErrTampered
+	if len(have) == 0 {
+		return 0, false, ErrTampered
 	}
-	return best, nil
+	best = slices.Max(have)
+	return best, len(have) == len(copies) && slices.Min(have) == best, nil
 }
 
 func parseEpoch(b []byte) (uint64, error) {
@@ -112,18 +125,20 @@ func parseEpoch(b []byte) (uint64, error) {
 	return r.Epoch, nil
 }
 
-// Raise lifts the epoch durably; one that is already as high is a success.
+// Raise lifts the epoch durably; one that is already as high is a success. A
+// copy that a cut left behind, or that is damaged, is written again: the other
+// one may be the next to be damaged.
 func (f *File) Raise(to uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	have, err := f.read()
+	have, all, err := f.read()
 	if err != nil {
 		return err
 	}
-	if have >= to {
+	if have >= to && all {
 		return nil
 	}
-	return f.write(to)
+	return f.write(max(have, to))
 }
 
 func (f *File) write(epoch uint64) error {
@@ -132,7 +147,7 @@ func (f *File) write(epoch uint64) error {
 		return fmt.Errorf("anchor: %w", err)
 	}
 	for _, name := range copies {
-		if err := writeFile(filepath.Join(f.dir, name), append(b, '\n')); err != nil {
+		if err := replace(f.dir, name, append(b, '\n')); err != nil {
 			return fmt.Errorf("anchor: write %s: %w", name, err)
 		}
 	}

@@ -54,8 +54,39 @@ func TestFileDamage(t *testing.T) {
 
 func TestFileBegunButCut(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := writeTemp(dir, []byte("half")); err != nil {
+	if err := writeTemp(osFolder(dir), tempOf(copies[0]), []byte("half")); err != nil {
 		t.Fatal(err)
 	}
 	wantEpoch(t, openFile(t, dir), 0)
+}
+
+// A copy that a cut left behind is caught up with before the other one can be
+// damaged.
+func TestFileCopiesAreMadeEqual(t *testing.T) {
+	for name, spoil := range map[string]func(string) error{
+		"left behind": func(p string) error {
+			return os.WriteFile(p, []byte(`{"epoch":6,"sha256":"`+checksum(6)+`"}`), 0o600)
+		},
+		"damaged": func(p string) error { return os.WriteFile(p, []byte("rubbish"), 0o600) },
+		"missing": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := openFile(t, dir).Raise(7); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(filepath.Join(dir, copies[1])); err != nil {
+				t.Fatal(err)
+			}
+			f := openFile(t, dir)
+			wantEpoch(t, f, 7)
+			if err := f.Raise(7); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, copies[0]), []byte("rubbish"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantEpoch(t, openFile(t, dir), 7)
+		})
+	}
 }

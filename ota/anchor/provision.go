@@ -37,7 +37,7 @@ func (t *TPM) provision(ctx context.Context) error {
 func (t *TPM) begin() error {
 	floor := uint64(0)
 	if fileExists(t.opts.Dir) {
-		e, err := (&File{dir: t.opts.Dir}).read()
+		e, err := (&File{dir: osFolder(t.opts.Dir)}).Epoch()
 		if err != nil {
 			return err
 		}

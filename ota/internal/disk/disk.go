@@ -1,6 +1,6 @@
 // Package disk is a simulated disk for tests: a store.FS that knows what is
-// durable and what only seems to be, that can lose power before any operation
-// or in the middle of a write, and that can be full.
+// durable and what only seems to be. All operations pass one seam, at which the
+// power can go, an error can come, or a bit can turn over.
 //
 // Bytes become durable by File.Sync, names by SyncDir. After a cut, AfterCut
 // gives the disk as the next start may find it; what was not yet durable is
@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -33,7 +34,11 @@ const (
 	NumModes
 )
 
-type inode struct{ data, synced []byte }
+type inode struct {
+	name         string // the last it had
+	data, synced []byte
+	lost         bool // a sync failed: what is not yet durable never will be
+}
 
 // Disk is a simulated disk. It is safe for concurrent use.
 type Disk struct {
@@ -42,9 +47,16 @@ type Disk struct {
 	durable map[string]*inode
 	dirs    map[string]bool
 	size    int64
-	ops     int
-	cutAt   int // 0: never
+	ops     int // that change something
+	trace   []Op
+	cutAt   int // of ops; 0: never
 	cut     bool
+	half    bool // the write under way is torn
+
+	faultAt  int // in trace; 0: never
+	fault    Fault
+	injected *Op
+	lasting  error
 }
 
 // New is an empty disk of that many bytes.
@@ -102,7 +114,7 @@ func (d *Disk) AfterCut(m Mode) *Disk {
 				b = old.data
 			}
 			b = append([]byte(nil), b...)
-			copies[old] = &inode{b, append([]byte(nil), b...)}
+			copies[old] = &inode{name: name, data: b, synced: append([]byte(nil), b...)}
 		}
 		n.names[name], n.durable[name] = copies[old], copies[old]
 	}
@@ -129,41 +141,32 @@ func (d *Disk) Damage(name string, change func([]byte) []byte) {
 	n.synced = append([]byte(nil), n.data...)
 }
 
-// step counts an operation and says whether the power still is there.
-func (d *Disk) step() error {
-	if d.cut {
-		return ErrCut
-	}
-	d.ops++
-	if d.ops == d.cutAt {
-		d.cut = true
-		return ErrCut
-	}
-	return nil
-}
-
 // Open implements store.FS.
 func (d *Disk) Open(name string, flag int) (store.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cut {
-		return nil, ErrCut
-	}
 	n := d.names[name]
-	if n == nil {
-		if flag&os.O_CREATE == 0 || !d.dirs[path.Dir(name)] {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	kind := Open
+	switch {
+	case n == nil && flag&os.O_CREATE != 0 && d.dirs[path.Dir(name)]:
+		kind = Create
+	case n != nil && flag&os.O_TRUNC != 0:
+		kind = Empty
+	}
+	err := d.op(kind, name, func(bool) error {
+		switch {
+		case kind == Create:
+			n = &inode{name: name}
+			d.names[name] = n
+		case kind == Empty:
+			n.data = nil
+		case n == nil:
+			return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 		}
-		if err := d.step(); err != nil {
-			return nil, err
-		}
-		n = &inode{}
-		d.names[name] = n
-	} else if flag&os.O_TRUNC != 0 {
-		if err := d.step(); err != nil {
-			return nil, err
-		}
-		n.data = nil
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &file{d, n}, nil
 }
@@ -172,29 +175,38 @@ func (d *Disk) Open(name string, flag int) (store.File, error) {
 func (d *Disk) Rename(from, to string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	if d.names[from] == nil {
-		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
-	}
-	d.names[to] = d.names[from]
-	delete(d.names, from)
-	return nil
+	return d.op(Rename, to, func(flip bool) error {
+		n := d.names[from]
+		if n == nil {
+			return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
+		}
+		d.names[to], n.name = n, to
+		delete(d.names, from)
+		if flip {
+			d.damage(n)
+		}
+		return nil
+	})
+}
+
+// damage turns a bit over on the disk itself.
+func (d *Disk) damage(n *inode) {
+	n.data = append([]byte(nil), n.data...)
+	turn(n.data)
+	n.synced = append([]byte(nil), n.data...)
 }
 
 // Remove implements store.FS.
 func (d *Disk) Remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	if d.names[name] == nil {
-		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
-	}
-	delete(d.names, name)
-	return nil
+	return d.op(Remove, name, func(bool) error {
+		if d.names[name] == nil {
+			return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
+		}
+		delete(d.names, name)
+		return nil
+	})
 }
 
 // MkdirAll implements store.FS.
@@ -204,53 +216,54 @@ func (d *Disk) MkdirAll(name string) error {
 	if d.dirs[name] {
 		return nil
 	}
-	if err := d.step(); err != nil {
-		return err
-	}
-	d.dirs[name] = true
-	return nil
+	return d.op(Mkdir, name, func(bool) error {
+		d.dirs[name] = true
+		return nil
+	})
 }
 
-// List implements store.FS.
-func (d *Disk) List(name string) ([]string, error) {
+// List implements store.FS; the order is always the same.
+func (d *Disk) List(name string) (out []string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cut {
-		return nil, ErrCut
-	}
-	var out []string
-	for n := range d.names {
-		if path.Dir(n) == name {
-			out = append(out, path.Base(n))
+	err = d.op(List, name, func(bool) error {
+		for n := range d.names {
+			if path.Dir(n) == name {
+				out = append(out, path.Base(n))
+			}
 		}
-	}
-	return out, nil
+		slices.Sort(out)
+		return nil
+	})
+	return out, err
 }
 
 // SyncDir implements store.FS.
 func (d *Disk) SyncDir(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.step(); err != nil {
-		return err
-	}
-	for n := range d.durable {
-		if path.Dir(n) == name && d.names[n] == nil {
-			delete(d.durable, n)
+	return d.op(SyncDir, name, func(bool) error {
+		for n := range d.durable {
+			if path.Dir(n) == name && d.names[n] == nil {
+				delete(d.durable, n)
+			}
 		}
-	}
-	for n, i := range d.names {
-		if path.Dir(n) == name {
-			d.durable[n] = i
+		for n, i := range d.names {
+			if path.Dir(n) == name {
+				d.durable[n] = i
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Free implements store.FS.
 func (d *Disk) Free() (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.lasting == syscall.ENOSPC {
+		return 0, nil
+	}
 	return max(0, d.size-d.used()), nil
 }
 
@@ -266,70 +279,77 @@ type file struct {
 	n *inode
 }
 
-func (f *file) ReadAt(b []byte, off int64) (int, error) {
+func (f *file) ReadAt(b []byte, off int64) (n int, err error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.d.cut {
-		return 0, ErrCut
-	}
-	if off >= int64(len(f.n.data)) {
-		return 0, io.EOF
-	}
-	n := copy(b, f.n.data[off:])
-	if n < len(b) {
-		return n, io.EOF
-	}
-	return n, nil
+	err = f.d.op(Read, f.n.name, func(flip bool) error {
+		if off < int64(len(f.n.data)) {
+			n = copy(b, f.n.data[off:])
+		}
+		if flip {
+			turn(b[:n])
+		}
+		if n < len(b) {
+			return io.EOF
+		}
+		return nil
+	})
+	return n, err
 }
 
 // WriteAt writes half of what it is given when the power goes, and nothing
 // when the disk is full.
-func (f *file) WriteAt(b []byte, off int64) (int, error) {
+func (f *file) WriteAt(b []byte, off int64) (n int, err error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.d.cut {
-		return 0, ErrCut
-	}
-	err := f.d.step()
-	grow := off + int64(len(b)) - int64(len(f.n.data))
-	if err == nil && grow > 0 && f.d.used()+grow > f.d.size {
-		err = syscall.ENOSPC
-	}
-	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		b = nil
-	case err != nil:
-		b = b[:len(b)/2]
-	}
-	if end := off + int64(len(b)); len(b) > 0 && end > int64(len(f.n.data)) {
-		f.n.data = append(f.n.data, make([]byte, end-int64(len(f.n.data)))...)
-	}
-	copy(f.n.data[min(off, int64(len(f.n.data))):], b)
-	return len(b), err
+	err = f.d.op(Write, f.n.name, func(flip bool) error {
+		w := append([]byte(nil), b...)
+		if f.d.half {
+			w = w[:len(w)/2]
+		}
+		if flip {
+			turn(w)
+		}
+		end := off + int64(len(w))
+		grow := end - int64(len(f.n.data))
+		if grow > 0 && f.d.used()+grow > f.d.size {
+			return syscall.ENOSPC
+		}
+		if grow > 0 && len(w) > 0 {
+			f.n.data = append(f.n.data, make([]byte, grow)...)
+		}
+		n = copy(f.n.data[min(off, int64(len(f.n.data))):], w)
+		return nil
+	})
+	return n, err
 }
 
 func (f *file) Truncate(size int64) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if err := f.d.step(); err != nil {
-		return err
-	}
-	if size < int64(len(f.n.data)) {
-		f.n.data = f.n.data[:size]
+	return f.d.op(Cut, f.n.name, func(bool) error {
+		if size < int64(len(f.n.data)) {
+			f.n.data = f.n.data[:size]
+			return nil
+		}
+		f.n.data = append(f.n.data, make([]byte, size-int64(len(f.n.data)))...)
 		return nil
-	}
-	f.n.data = append(f.n.data, make([]byte, size-int64(len(f.n.data)))...)
-	return nil
+	})
 }
 
 func (f *file) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if err := f.d.step(); err != nil {
-		return err
-	}
-	f.n.synced = append([]byte(nil), f.n.data...)
-	return nil
+	return f.d.op(Sync, f.n.name, func(flip bool) error {
+		if f.n.lost {
+			return nil // the bytes it should have written are given up
+		}
+		f.n.synced = append([]byte(nil), f.n.data...)
+		if flip {
+			f.d.damage(f.n)
+		}
+		return nil
+	})
 }
 
 func (f *file) Size() (int64, error) {
