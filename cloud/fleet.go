@@ -29,7 +29,8 @@ type Fleet struct {
 	Settings  Settings
 	Registry  *registry.Registry
 	Authority *identity.Authority
-	keys      publish.KeyDir
+	keys      publish.KeyDir // the hub's
+	owner     publish.KeyDir // the owner's: the same folder, or a stick
 }
 
 // InitOptions describe a new fleet.
@@ -41,6 +42,9 @@ type InitOptions struct {
 	// WorkFactor is the cost of guessing the passphrase: log2 of scrypt's; 0
 	// means 18.
 	WorkFactor int
+	// Keys is the folder for the owner's keys and the key of the certificate
+	// authority, which the hub never needs. Empty means the fleet's own.
+	Keys string
 }
 
 // onlineProtection: the hub starts unattended; its keys are protected by their
@@ -67,18 +71,26 @@ func Init(ctx context.Context, dir string, o InitOptions) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	authority, err := identity.Create(filepath.Join(dir, "ca"), o.Settings.Fleet, names, identity.Options{Seal: sealer(o)})
+	owner := publish.KeyDir{Path: filepath.Join(dir, "keys")}
+	rootKey := ""
+	if o.Keys != "" {
+		owner.Path, rootKey = o.Keys, filepath.Join(o.Keys, caKey)
+		if err := os.MkdirAll(o.Keys, 0o700); err != nil {
+			return nil, fmt.Errorf("cloud: init: %w", err)
+		}
+	}
+	authority, err := identity.Create(filepath.Join(dir, "ca"), o.Settings.Fleet, names, identity.Options{Seal: sealer(o), RootKey: rootKey})
 	if err != nil {
 		return nil, fmt.Errorf("cloud: init: %w", err)
 	}
-	f := &Fleet{Dir: dir, Settings: o.Settings, Authority: authority, keys: publish.KeyDir{Path: filepath.Join(dir, "keys")}}
+	f := &Fleet{Dir: dir, Settings: o.Settings, Authority: authority, keys: publish.KeyDir{Path: filepath.Join(dir, "keys")}, owner: owner}
 	keys := publish.Keys{}
 	for _, role := range publish.Roles() {
 		p := publish.Protection{Passphrase: o.Passphrase, Insecure: o.Insecure, WorkFactor: o.WorkFactor}
 		if publish.Online(role) {
 			p = onlineProtection
 		}
-		key, err := f.keys.Create(role, p)
+		key, err := f.KeyDir(role).Create(role, p)
 		if err != nil {
 			return nil, fmt.Errorf("cloud: init: %w", err)
 		}
@@ -128,6 +140,7 @@ func Open(ctx context.Context, dir string) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{Dir: dir, Settings: s, keys: publish.KeyDir{Path: filepath.Join(dir, "keys")}}
+	f.owner = f.keys
 	if f.Authority, err = identity.Open(filepath.Join(dir, "ca"), identity.Options{}); err != nil {
 		return nil, fmt.Errorf("cloud: %w", err)
 	}

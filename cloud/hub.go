@@ -52,7 +52,7 @@ type HubOptions struct {
 func NewHub(ctx context.Context, f *Fleet, o HubOptions) (*Hub, error) {
 	h := &Hub{fleet: f, log: o.Logger, problems: map[string]string{}}
 	var err error
-	if h.publisher, err = newPublisher(h); err != nil {
+	if h.publisher, err = newPublisher(ctx, h); err != nil {
 		return nil, err
 	}
 	if h.session, h.broker, err = openSession(f, h.publisher.restore, o.Logger); err != nil {

@@ -2,12 +2,12 @@ package cloud
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +31,6 @@ const (
 // hubs only the one with the lease signs.
 type publisher struct {
 	hub    *Hub
-	keys   publish.Keys
 	holder string
 	lease  registry.Lease // the last one taken
 	seen   int64          // change counter of the last round
@@ -44,19 +43,25 @@ type publisher struct {
 	expect map[string]string // topic → digest of what was published there
 }
 
-func newPublisher(h *Hub) (*publisher, error) {
-	p := &publisher{hub: h, keys: publish.Keys{}, holder: rand.Text(), seen: -1, out: map[string]int64{}, again: make(chan struct{}, 1), expect: map[string]string{}}
+func newPublisher(ctx context.Context, h *Hub) (*publisher, error) {
+	p := &publisher{hub: h, holder: rand.Text(), seen: -1, out: map[string]int64{}, again: make(chan struct{}, 1), expect: map[string]string{}}
+	_, err := p.keys(ctx) // a hub that cannot sign says so at once
+	return p, err
+}
+
+// keys are the hub's keys that count now; they may be exchanged while it runs.
+func (p *publisher) keys(ctx context.Context) (publish.Keys, error) {
+	keys := publish.Keys{}
 	for _, role := range publish.Roles() {
 		if !publish.Online(role) {
 			continue
 		}
-		keys, err := h.fleet.keys.Load(role, "")
-		if err != nil {
+		var err error
+		if keys[role], err = p.hub.fleet.signers(ctx, role, ""); err != nil {
 			return nil, err
 		}
-		p.keys[role] = keys
 	}
-	return p, nil
+	return keys, nil
 }
 
 // run publishes until ctx ends.
@@ -124,6 +129,7 @@ func (p *publisher) round(ctx context.Context, again bool) error {
 	}
 	p.renew = now.Add(renewEvery)
 	p.hub.problem("publish", nil)
+	p.hub.problem("keys", p.hub.fleet.due(ctx, now))
 	if _, err := reg.PruneMetadata(ctx, "timestamp", keepTimestamp); err != nil {
 		return err
 	}
@@ -132,16 +138,36 @@ func (p *publisher) round(ctx context.Context, again bool) error {
 
 // sign brings plans, snapshot and timestamp up to date.
 func (p *publisher) sign(ctx context.Context, r repo, now time.Time) (*publish.Publication, error) {
-	want, err := openPlans(ctx, p.hub.fleet.Registry)
+	keys, err := p.keys(ctx)
 	if err != nil {
 		return nil, err
 	}
+	all, err := openPlans(ctx, p.hub.fleet.Registry)
+	if err != nil {
+		return nil, err
+	}
+	want, gone, err := p.hub.fleet.signable(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	if gone != nil { // a models key was revoked
+		err = fmt.Errorf("cloud: not offered to devices, for models does not sign the release any more: rollout %s; end it with drover rollout abort", strings.Join(gone, ", "))
+	}
+	p.hub.problem("rollouts", err)
 	have, err := publish.Plans(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.EqualFunc(want, have, func(a, b wire.Plan) bool { return string(wire.Encode(a)) == string(wire.Encode(b)) }) {
-		if err := publish.SetPlans(ctx, r, p.keys[wire.RoleRollouts], want, now); err != nil {
+		if err := publish.SetPlans(ctx, r, keys[wire.RoleRollouts], want, now); err != nil {
+			return nil, err
+		}
+	}
+	// After a change of keys.
+	if ok, err := publish.Accepted(ctx, r, wire.RoleRollouts); err != nil {
+		return nil, err
+	} else if !ok {
+		if err := publish.Resign(ctx, r, wire.RoleRollouts, keys[wire.RoleRollouts], now); err != nil {
 			return nil, err
 		}
 	}
@@ -155,10 +181,10 @@ func (p *publisher) sign(ctx context.Context, r repo, now time.Time) (*publish.P
 			return nil, err
 		}
 		if v != current.Versions[role] {
-			return publish.Publish(ctx, r, p.keys["snapshot"], p.keys["timestamp"], now)
+			return publish.Publish(ctx, r, keys["snapshot"], keys["timestamp"], now)
 		}
 	}
-	renewed, err := publish.Renew(ctx, r, p.keys, now)
+	renewed, err := publish.Renew(ctx, r, keys, now)
 	if renewed != nil || err != nil {
 		return renewed, err
 	}
@@ -264,9 +290,4 @@ func openPlans(ctx context.Context, reg *registry.Registry) ([]wire.Plan, error)
 	}
 	slices.SortFunc(out, func(a, b wire.Plan) int { return int(a.Serial - b.Serial) })
 	return out, nil
-}
-
-// signers loads the owner's keys of a role.
-func (f *Fleet) signers(role, passphrase string) ([]crypto.Signer, error) {
-	return f.keys.Load(role, passphrase)
 }

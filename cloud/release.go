@@ -26,7 +26,10 @@ type ReleaseOptions struct {
 	NoDelta    bool     // make no deltas
 	DeltaFrom  []string // released models (name@version, name@alias) to make deltas from; default the last three of the name
 	Passphrase string   // of the models key
-	Host       host.Options
+	// Unsigned registers the release without signing it: several people have to
+	// (DraftRelease).
+	Unsigned bool
+	Host     host.Options
 }
 
 // defaultTolerance lets kernels of other processors round differently: XNNPACK
@@ -41,6 +44,9 @@ func (f *Fleet) Release(ctx context.Context, o ReleaseOptions) (registry.Release
 		return registry.Release{}, err
 	}
 	rel, err := f.Registry.Release(ctx, ReleaseOf(m.Ref()))
+	if err == nil && o.Unsigned {
+		return rel, nil
+	}
 	if err == nil {
 		return rel, f.finishRelease(ctx, rel, o.Passphrase)
 	}
@@ -80,6 +86,9 @@ func (f *Fleet) Release(ctx context.Context, o ReleaseOptions) (registry.Release
 		ref := wire.NewBlobRef(o.Report)
 		manifest.Report = &ref
 	}
+	if o.Unsigned {
+		return f.registerRelease(ctx, manifest)
+	}
 	return f.SignRelease(ctx, manifest, o.Passphrase)
 }
 
@@ -93,7 +102,7 @@ func (f *Fleet) finishRelease(ctx context.Context, rel registry.Release, passphr
 	if _, done := signed[rel.Path]; done {
 		return fmt.Errorf("cloud: release %s: %w, and a release never changes; register a new version of the model to release that", rel.Path, publish.ErrExists)
 	}
-	keys, err := f.signers(wire.RoleModels, passphrase)
+	keys, err := f.signers(ctx, wire.RoleModels, passphrase)
 	if err != nil {
 		return err
 	}
@@ -123,25 +132,27 @@ func (f *Fleet) SignRelease(ctx context.Context, m *wire.Manifest, passphrase st
 	if err := m.Check(); err != nil {
 		return registry.Release{}, err
 	}
-	keys, err := f.signers(wire.RoleModels, passphrase)
+	keys, err := f.signers(ctx, wire.RoleModels, passphrase)
 	if err != nil {
 		return registry.Release{}, err
 	}
-	raw := wire.Encode(m)
-	blob, err := f.Registry.PutBytes(ctx, raw)
+	rel, err := f.registerRelease(ctx, m)
+	if err != nil {
+		return rel, err
+	}
+	_, err = publish.AddRelease(ctx, f.Repo(), keys, wire.Encode(m), time.Now())
+	return rel, err
+}
+
+// registerRelease comes before signing: a release that was signed but is
+// unknown could not be served; one that is known but not signed is signed by
+// trying again.
+func (f *Fleet) registerRelease(ctx context.Context, m *wire.Manifest) (registry.Release, error) {
+	blob, err := f.Registry.PutBytes(ctx, wire.Encode(m))
 	if err != nil {
 		return registry.Release{}, err
 	}
-	// Registered first: a release that was signed but is unknown could not be
-	// served; one that is known but not signed is signed by trying again.
-	rel, err := f.Registry.AddRelease(ctx, registry.Release{Path: m.Path(), Model: m.Model, Version: m.Version, Epoch: int64(m.Epoch), Manifest: blob.Digest})
-	if err != nil {
-		return rel, err
-	}
-	if _, err := publish.AddRelease(ctx, f.Repo(), keys, raw, time.Now()); err != nil {
-		return rel, err
-	}
-	return rel, nil
+	return f.Registry.AddRelease(ctx, registry.Release{Path: m.Path(), Model: m.Model, Version: m.Version, Epoch: int64(m.Epoch), Manifest: blob.Digest})
 }
 
 // Manifest reads a release's manifest.

@@ -87,7 +87,7 @@ func TestVerifyAttacks(t *testing.T) {
 		{"noise", func(*testing.T, *Fleet, []byte, *wire.Manifest) []byte { return []byte{0, 1, 2} }, 0, "file", "no release"},
 		{"empty", func(*testing.T, *Fleet, []byte, *wire.Manifest) []byte { return nil }, 0, "file", "no release"},
 		{"retired", func(t *testing.T, f *Fleet, b []byte, m *wire.Manifest) []byte {
-			keys, err := f.signers(wire.RoleModels, "")
+			keys, err := f.signers(t.Context(), wire.RoleModels, "")
 			if err == nil {
 				err = publish.RetireReleases(t.Context(), f.Repo(), keys, []string{m.Path()}, time.Now())
 			}

@@ -27,12 +27,14 @@ type app struct {
 
 	json               bool
 	fleetDir, programs string
+	keys               string // the folder of the owner's keys; "" for the fleet's own
 }
 
 // Environment variables.
 const (
 	envFleet      = "DROVER_FLEET"
 	envPassphrase = "DROVER_PASSPHRASE"
+	envKeys       = "DROVER_KEYS"
 )
 
 // dir is the fleet's folder, absolute: other programs are told its files.
@@ -60,7 +62,18 @@ func (a *app) withFleet(ctx context.Context, fn func(*cloud.Fleet) error) error 
 	if err != nil {
 		return err
 	}
+	if k := a.keysDir(); k != "" {
+		f.UseKeys(k)
+	}
 	return errors.Join(fn(f), f.Close())
+}
+
+// keysDir is where the owner's keys are, "" for the fleet's own folder.
+func (a *app) keysDir() string {
+	if a.keys != "" {
+		return a.keys
+	}
+	return os.Getenv(envKeys)
 }
 
 // host says which drover-infer runs models.

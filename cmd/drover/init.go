@@ -30,7 +30,8 @@ func (a *app) initFleet() *cobra.Command {
 
 keys/ gets one signing key for each role. Those of root, targets and models are
 the owner's: they are locked with a passphrase ($DROVER_PASSPHRASE, or asked
-for), and may be kept elsewhere while nothing is signed. ca/ gets the
+for), and may be kept elsewhere while nothing is signed; with --keys they are
+made there in the first place, and the hub runs without them. ca/ gets the
 certificates, fleet.yaml the settings.`,
 		Example: "  drover init fleet --fleet-name barn --hub hub.example.com",
 		RunE:    func(c *cobra.Command, args []string) error { return a.runInit(c, args[0], f) },
@@ -102,8 +103,12 @@ func (a *app) runInit(c *cobra.Command, dir string, f initFlags) error {
 	if err := fleet.Close(); err != nil {
 		return err
 	}
+	ownerKeys := a.keysDir()
+	if ownerKeys == "" {
+		ownerKeys = filepath.Join(dir, "keys")
+	}
 	if f.insecure {
-		a.note("the owner's keys in %s have no passphrase: whoever reads them can sign releases", filepath.Join(dir, "keys"))
+		a.note("the owner's keys in %s have no passphrase: whoever reads them can sign releases", ownerKeys)
 	}
 	if local(f.hub) {
 		a.note("devices on other machines do not reach %q; --hub NAME makes a fleet that they can", f.hub)
@@ -118,7 +123,7 @@ func (a *app) runInit(c *cobra.Command, dir string, f initFlags) error {
 	return a.print(answer, func(w io.Writer) {
 		fmt.Fprintf(w, "fleet %s is made in %s\n\n", s.Fleet, dir)
 		pairs(w, "  broker", "mqtts://"+s.Broker.Public, "  enrolment", "https://"+s.Enroll.Public,
-			"  settings", filepath.Join(dir, "fleet.yaml"), "  owner's keys", filepath.Join(dir, "keys")+": root, targets, models")
+			"  settings", filepath.Join(dir, "fleet.yaml"), "  owner's keys", ownerKeys+": root, targets, models")
 		fmt.Fprintf(w, "\nnext: drover hub --fleet %s, then drover enroll --fleet %s for each device\n", dir, dir)
 	})
 }

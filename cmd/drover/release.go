@@ -20,6 +20,7 @@ type releaseFlags struct {
 	data          dataFlags
 	golden, notes string
 	report, out   string
+	pending       string
 	count         int
 	tolerance     int
 	epoch         uint64
@@ -61,6 +62,7 @@ that saves a tenth or more.`,
 	fl.BoolVar(&f.noDelta, "no-delta", false, "make no deltas: every device fetches the whole model")
 	fl.StringSliceVar(&f.deltaFrom, "delta-from", nil, "released `models` (NAME@VERSION) to make deltas from (default the last three releases of the name)")
 	fl.StringVar(&f.out, "out", "", "write the signed manifest into this file too")
+	fl.StringVar(&f.pending, "pending", "", "several people must sign: leave what they sign in this file (see keys sign)")
 	return c
 }
 
@@ -98,8 +100,10 @@ func (a *app) runRelease(ctx context.Context, fleet *cloud.Fleet, ref string, f 
 	if _, err := fleet.Registry.ModelByRef(ctx, ref); err != nil {
 		return err
 	}
-	if o.Passphrase, err = a.passphrase(func(p string) error { return fleet.CheckKey(wire.RoleModels, p) }); err != nil {
-		return err
+	if o.Unsigned = f.pending != ""; !o.Unsigned {
+		if o.Passphrase, err = a.passphrase(func(p string) error { return fleet.CheckKey(wire.RoleModels, p) }); err != nil {
+			return err
+		}
 	}
 	if o.Host, err = a.host(); err != nil {
 		return err
@@ -129,6 +133,13 @@ func (a *app) runRelease(ctx context.Context, fleet *cloud.Fleet, ref string, f 
 		if err := writeFile(f.out, raw, 0o644); err != nil {
 			return err
 		}
+	}
+	if o.Unsigned {
+		d, err := fleet.DraftRelease(ctx, rel.Path)
+		if err != nil {
+			return err
+		}
+		return a.settle(ctx, fleet, d, wire.RoleModels, f.pending)
 	}
 	return a.print(rel, func(w io.Writer) {
 		v := m.Variants[0]

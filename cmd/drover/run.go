@@ -66,6 +66,7 @@ func (a *app) root() *cobra.Command {
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&a.fleetDir, "fleet", "", "the fleet's folder (default: $DROVER_FLEET, . or ./fleet)")
+	f.StringVar(&a.keys, "keys", "", "the folder of the owner's keys, e.g. a USB stick (default: $DROVER_KEYS, or keys in the fleet's folder)")
 	f.BoolVar(&a.json, "json", false, "print one JSON value on standard output")
 	f.StringVar(&a.programs, "programs", "", "the folder of drover-infer (default: beside drover, then PATH)")
 	root.AddGroup(
@@ -79,7 +80,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	add("models", a.train(), a.eval(), a.push(), a.models(), a.release(), a.verify())
-	add("fleet", a.up(), a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.brokerConfig())
+	add("fleet", a.up(), a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.keysGroup(), a.brokerConfig())
 	root.AddCommand(a.version(), exitCodesTopic())
 	root.InitDefaultCompletionCmd("completion")
 	return root
