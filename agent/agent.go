@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/droverhq/drover/agent/config"
+	"github.com/droverhq/drover/agent/inbox"
 	"github.com/droverhq/drover/agent/link"
 	"github.com/droverhq/drover/agent/monitor"
 	"github.com/droverhq/drover/agent/outbox"
@@ -84,6 +85,7 @@ type member struct {
 	trust   *trust.Client
 	updater *ota.Updater
 	link    *link.Link
+	inbox   *inbox.Inbox // nil: nothing comes by hand
 	asker   *asker
 }
 

@@ -60,6 +60,10 @@ func (a *Agent) fleet(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	if m.inbox != nil {
+		m.inbox.Prime(ctx)
+		g.Go(func() error { return m.inbox.Run(ctx) })
+	}
 	g.Go(func() error { return m.updater.Run(ctx) })
 	g.Go(func() error { return m.link.Run(ctx) })
 	g.Go(func() error { return source.Run(ctx) })
@@ -196,6 +200,7 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunks.So
 		missing: make(chan *trust.MissingError, 1),
 	}
 	source := newChunkSource(a, m)
+	m.inbox = a.newInbox(m, id.RootJSON)
 	far, err := a.farSources(id, cert)
 	if err != nil {
 		return nil, nil, err
@@ -203,7 +208,7 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunks.So
 	m.updater, err = ota.New(ota.Config{
 		Device: id.Device, Labels: a.currentLabels(), Capabilities: capabilities,
 		Store: a.store, Trust: overheard{ota.FromTrust(m.trust), m.asker},
-		Fetcher: fetch.New(fetch.Config{Source: source, Far: far, Logger: a.log}),
+		Fetcher: fetch.New(fetch.Config{Near: m.near(), Source: source, Far: far, Logger: a.log}),
 		Prober:  prober{a}, Activator: activator{a}, Health: judge{a}, Anchor: a.anchor, Inspect: inspect,
 		OnEvent: a.event, Logger: a.log,
 	})

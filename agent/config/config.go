@@ -11,6 +11,7 @@
 //	    source: v4l2:///dev/video0?width=640&height=480&fps=30
 //	status: {listen: 127.0.0.1:8080}
 //	anchor: {tpm: auto}
+//	inbox: {media: [/media]}
 package config
 
 import (
@@ -48,6 +49,7 @@ type Config struct {
 	Status     Status   `yaml:"status"`
 	Children   Children `yaml:"children"`
 	Anchor     Anchor   `yaml:"anchor"`
+	Inbox      Inbox    `yaml:"inbox"`
 	Sources    []string `yaml:"sources"` // https://host:port that serve blobs, beside those told at enrolment
 	Reloadable `yaml:",inline"`
 }
@@ -112,6 +114,7 @@ func Default() Config {
 		State:  "/var/lib/drover",
 		Status: Status{Listen: "127.0.0.1:8080"},
 		Anchor: Anchor{TPM: "auto"},
+		Inbox:  Inbox{Patience: 2 * time.Minute, Keep: 2},
 		Reloadable: Reloadable{
 			Model:     Model{StaleAfter: time.Second},
 			Telemetry: Telemetry{Every: time.Minute},
@@ -141,6 +144,12 @@ func Load(path string) (Config, error) {
 	}
 	if !filepath.IsAbs(c.State) {
 		c.State = filepath.Join(filepath.Dir(path), c.State)
+	}
+	switch {
+	case c.Inbox.Dir == "":
+		c.Inbox.Dir = filepath.Join(c.State, "inbox")
+	case !c.Inbox.Off() && !filepath.IsAbs(c.Inbox.Dir):
+		c.Inbox.Dir = filepath.Join(filepath.Dir(path), c.Inbox.Dir)
 	}
 	return c, nil
 }
@@ -176,6 +185,9 @@ func (c *Config) Validate() error {
 		if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
 			return bad("sources[%d]: %q is no https://host:port", i, s)
 		}
+	}
+	if err := c.Inbox.check(); err != nil {
+		return bad("inbox.%v", err)
 	}
 	if len(c.Cameras) > MaxCameras {
 		return bad("cameras: %d, at most %d", len(c.Cameras), MaxCameras)
@@ -240,6 +252,7 @@ func (c *Config) NeedsRestart(next *Config) []string {
 		{"status", c.Status == next.Status},
 		{"children", c.Children == next.Children},
 		{"anchor", c.Anchor == next.Anchor},
+		{"inbox", c.Inbox.same(next.Inbox)},
 		{"sources", slices.Equal(c.Sources, next.Sources)},
 	} {
 		if !k.same {

@@ -57,5 +57,6 @@ const (
 	ReasonDeadline    Reason = "deadline"    // a step took too long
 	ReasonInterrupted Reason = "interrupted" // restarts during one step went over the limit
 	ReasonSuperseded  Reason = "superseded"  // a newer plan came
+	ReasonPlan        Reason = "plan"        // a bundle that came by hand has no plan for this device
 	ReasonInternal    Reason = "internal"    // a fault of the agent or the device
 )
