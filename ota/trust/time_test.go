@@ -2,6 +2,12 @@ package trust_test
 
 import (
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +128,74 @@ func TestSystemClockIsNotAsked(t *testing.T) {
 	s := newStory(t)
 	if y := s.dev.Status().RefTime.Year(); y != 2041 {
 		t.Errorf("the reference year is %d", y)
+	}
+}
+
+// So that it stays like that.
+func TestNothingHereReadsTheSystemClock(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, err := filepath.Glob("tufcore/*.go")
+	if err != nil || len(core) == 0 {
+		t.Fatal("no tufcore here", err)
+	}
+	read := 0
+	for _, name := range append(files, core...) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read++
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "After", "NewTimer"}, sel.Sel.Name) {
+					t.Errorf("%s asks time.%s", name, sel.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	if read < 10 {
+		t.Errorf("only %d files read", read)
+	}
+}
+
+// The clock that counts from boot may itself be wrong: before its start, as if
+// the machine had run since 1970, or until 2106. At worst updates stop until
+// the next boot; nothing old is taken, and nothing stays behind.
+func TestABrokenClockNeitherBricksNorDeceives(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for name, up := range map[string]time.Duration{
+		"before the boot": -100 * year, "1970": -71 * year, "2106": 65 * year, "the largest": 1<<63 - 1, "the smallest": -1 << 63,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory(t)
+			s.dev.mustTake(s.two)
+			s.dev.up = up
+			s.Pass(time.Minute)
+			three := s.Publish()
+			if err := s.dev.take(three); err != nil && !errors.Is(err, trust.ErrExpired) {
+				t.Errorf("a new publication: %v", err)
+			}
+			if err := s.dev.take(s.one); err == nil {
+				t.Error("an older world was taken, or counted as nothing new")
+			}
+			s.dev.restart()
+			if err := s.dev.take(s.one); err == nil {
+				t.Error("after a restart an older world was taken")
+			}
+			s.dev.reboot("boot-2")
+			s.Pass(time.Minute)
+			s.dev.mustTake(s.Publish())
+			if st := s.dev.Status(); !st.Fresh || st.RefTime.Sub(s.Time).Abs() > 2*time.Minute {
+				t.Errorf("after a boot with a good clock %+v, it is %v", st, s.Time)
+			}
+		})
 	}
 }
 
