@@ -66,7 +66,13 @@ lint: ## gofmt, go vet, staticcheck; govulncheck where its database can be reach
 fuzz: ## every fuzz target for FUZZTIME (default 10s)
 	@.ci/fuzz $(or $(FUZZTIME),10s)
 
+bench-delta: ## ota/delta beside zstd, bsdiff and xdelta3 on real models; MODELS names their folder
+	@.ci/setup bench
+	@mkdir -p build
+	@go build -o build/bench-delta ./test/bench/delta
+	@build/bench-delta $(if $(MODELS),-models $(MODELS))
+
 clean: ## remove what make built
 	rm -rf build demo
 
-.PHONY: help setup build programs demo test short lint fuzz clean
+.PHONY: help setup build programs demo test short lint fuzz bench-delta clean
