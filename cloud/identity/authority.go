@@ -261,14 +261,13 @@ func (a *Authority) HTTPSConfig() *tls.Config { return a.following(&tls.Config{}
 func (a *Authority) following(c *tls.Config) *tls.Config {
 	c.MinVersion, c.Time = tls.VersionTLS13, a.now
 	c.Certificates = []tls.Certificate{a.must().server}
-	today := c.Clone()
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		m, err := a.current()
 		if err != nil {
 			return nil, err
 		}
-		t := today.Clone()
-		t.Certificates = []tls.Certificate{m.server}
+		t := c.Clone() // with what the caller has added to it
+		t.Certificates, t.GetConfigForClient = []tls.Certificate{m.server}, nil
 		return t, nil
 	}
 	return c

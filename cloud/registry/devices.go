@@ -54,7 +54,8 @@ func (r *Registry) UpsertDevice(ctx context.Context, d Device) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO devices (id, shard, labels, cert_serial, cert_fingerprint, cert_expiry,
 				enrolled_at, revoked_at, last_seen, online, state, boot, seq)
 			VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, '', '', 0)
-			ON CONFLICT (id) DO UPDATE SET shard = excluded.shard, labels = excluded.labels, cert_serial = excluded.cert_serial,
+			ON CONFLICT (id) DO UPDATE SET revoked_at = CASE WHEN devices.cert_serial = excluded.cert_serial THEN devices.revoked_at ELSE 0 END,
+				shard = excluded.shard, labels = excluded.labels, cert_serial = excluded.cert_serial,
 				cert_fingerprint = excluded.cert_fingerprint, cert_expiry = excluded.cert_expiry`,
 			d.ID, d.Shard, labels, d.Cert.Serial, d.Cert.Fingerprint, micros(d.Cert.Expiry), micros(d.EnrolledAt))
 		return err
