@@ -23,7 +23,7 @@ func newChunkSource(a *Agent, m *member) *chunks.Source {
 
 // farSources are the places that serve blobs over HTTPS: those of the
 // configuration first, then those told at enrolment.
-func (a *Agent) farSources(id enroll.Identity, cert tls.Certificate) ([]fetch.Reader, error) {
+func (a *Agent) farSources(id enroll.Identity, l *link.Link) ([]fetch.Reader, error) {
 	var out []fetch.Reader
 	seen := map[string]bool{}
 	for _, s := range slices.Concat(a.cfg.Sources, id.Sources) {
@@ -38,9 +38,13 @@ func (a *Agent) farSources(id enroll.Identity, cert tls.Certificate) ([]fetch.Re
 			continue
 		}
 		seen[u.Host] = true
-		t, err := link.ClientTLS(u.Host, cert, id.CA)
+		t, err := link.ClientTLS(u.Host, l.Certificate(), id.CA)
 		if err != nil {
 			return nil, fmt.Errorf("agent: source %q: %w", s, err)
+		}
+		t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert := l.Certificate() // it is renewed now and then
+			return &cert, nil
 		}
 		r, err := fetch.NewHTTPS("https://"+u.Host, t)
 		if err != nil {

@@ -68,6 +68,7 @@ func (a *Agent) fleet(ctx context.Context) error {
 	g.Go(func() error { return m.link.Run(ctx) })
 	g.Go(func() error { return source.Run(ctx) })
 	g.Go(func() error { return m.asker.run(ctx) })
+	g.Go(func() error { return a.renewer(m, dir, id, key).Run(ctx) })
 	g.Go(func() error {
 		return a.outbox.Run(ctx, func(ctx context.Context, topic string, payload []byte) error {
 			retained := strings.HasSuffix(topic, "/"+string(wire.LeafState))
@@ -201,7 +202,7 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunks.So
 	}
 	source := newChunkSource(a, m)
 	m.inbox = a.newInbox(m, id.RootJSON)
-	far, err := a.farSources(id, cert)
+	far, err := a.farSources(id, m.link)
 	if err != nil {
 		return nil, nil, err
 	}

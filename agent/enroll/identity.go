@@ -87,6 +87,49 @@ func (id Identity) Certificate(key crypto.Signer) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: id.Chain, PrivateKey: key, Leaf: leaf}, nil
 }
 
+// ErrNotNewer: the certificate does not end later than the one there is.
+var ErrNotNewer = errors.New("enroll: certificate is not newer")
+
+// Renewed is the identity with another chain, if that is for this device's name
+// and key, leads to the root it trusts, and its certificate ends later than the
+// present one's: an answer that somebody repeats changes nothing. ErrAnswer,
+// ErrNotNewer.
+func (id Identity) Renewed(chain [][]byte, key crypto.PublicKey) (Identity, error) {
+	next := id
+	next.Chain = chain
+	if err := next.check(key); err != nil {
+		return id, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	// One that ends in the same second may be of another authority.
+	if was, is := id.NotAfter(), next.NotAfter(); is.Before(was) || is.Equal(was) && bytes.Equal(chain[0], id.Chain[0]) {
+		return id, fmt.Errorf("%w: it ends %s, the present one %s", ErrNotNewer, next.NotAfter().Format(time.RFC3339), id.NotAfter().Format(time.RFC3339))
+	}
+	return next, nil
+}
+
+// Life is from when to when the device's certificate is good; zero times if
+// there is none.
+func (id Identity) Life() (from, to time.Time) {
+	if len(id.Chain) == 0 {
+		return
+	}
+	c, err := x509.ParseCertificate(id.Chain[0])
+	if err != nil {
+		return
+	}
+	return c.NotBefore, c.NotAfter
+}
+
+// CertificateRequest asks for a certificate for the device's name, signed with
+// its key.
+func (id Identity) CertificateRequest(key crypto.Signer) ([]byte, error) {
+	csr, err := certificateRequest(id.Device, key)
+	if err != nil {
+		return nil, fmt.Errorf("enroll: certificate request: %w", err)
+	}
+	return csr, nil
+}
+
 // NotAfter is when the device's certificate ends; the zero time if there is
 // none.
 func (id Identity) NotAfter() time.Time {

@@ -34,6 +34,9 @@ var (
 	ErrProtocol = errors.New("link: protocol violation by broker")
 )
 
+// errRenewed ends a session that is to begin again with another certificate.
+var errRenewed = errors.New("link: certificate renewed")
+
 // State is where the session stands.
 type State struct {
 	Connected bool
@@ -109,12 +112,17 @@ type Link struct {
 	reliable *queue
 	lossy    *queue
 	again    chan struct{} // cap 1: some subscription missed a message
+	renewed  chan struct{} // cap 1: there is another certificate
 
 	sessions, dropped, overflows, oversize atomic.Int64
 
 	mu   sync.Mutex
 	subs map[string]*subscription
 	live *session // nil while not connected
+	// cert is shown to the broker. former is the one before it, until the
+	// broker has taken cert; the two change places when it refuses cert.
+	cert   tls.Certificate
+	former *tls.Certificate
 }
 
 // New makes a Link; Run connects it.
@@ -135,11 +143,51 @@ func New(c Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Link{
-		cfg: c, tls: t, topics: wire.Topics{Fleet: c.Fleet},
+	l := &Link{
+		cfg: c, tls: t, cert: c.Certificate, renewed: make(chan struct{}, 1), topics: wire.Topics{Fleet: c.Fleet},
 		reliable: newQueue(reliableItems, reliableBytes), lossy: newQueue(lossyItems, lossyBytes),
 		again: make(chan struct{}, 1), subs: map[string]*subscription{},
-	}, nil
+	}
+	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		cert := l.Certificate()
+		return &cert, nil
+	}
+	return l, nil
+}
+
+// Certificate is what the device shows now; connections to the hub's other
+// services should show the same.
+func (l *Link) Certificate() tls.Certificate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cert
+}
+
+// SetCertificate replaces the device's certificate: the session ends and begins
+// again with it, at once. Should the broker refuse it, the former one is tried
+// in turn.
+func (l *Link) SetCertificate(cert tls.Certificate) {
+	l.mu.Lock()
+	former := l.cert
+	l.cert, l.former = cert, &former
+	l.mu.Unlock()
+	select {
+	case l.renewed <- struct{}{}:
+	default:
+	}
+}
+
+// judged notes what the broker thinks of the certificate.
+func (l *Link) judged(refused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.former == nil:
+	case refused:
+		l.cert, *l.former = *l.former, l.cert
+	default:
+		l.former = nil
+	}
 }
 
 // Connected says whether there is a session now.
@@ -183,6 +231,14 @@ func (l *Link) keep(ctx context.Context, g *errgroup.Group) {
 		if ctx.Err() != nil {
 			l.report(State{})
 			return
+		}
+		if errors.Is(err, errRenewed) {
+			l.cfg.Log.Info("session begins again with the renewed certificate", "broker", l.cfg.Broker)
+			l.report(State{Err: err})
+			continue
+		}
+		if errors.Is(err, ErrCertificateRefused) {
+			l.judged(true)
 		}
 		if time.Since(began) > steady {
 			pause = l.cfg.MinBackoff

@@ -80,6 +80,10 @@ func (s *session) ask(ctx context.Context, do func(mqtt.Client) mqtt.Token) (mqt
 // session connects, keeps the session, and returns why it ended.
 func (l *Link) session(ctx context.Context, g *errgroup.Group) error {
 	lost := make(chan error, 1)
+	select {
+	case <-l.renewed: // this session has it
+	default:
+	}
 	client, err := l.connect(ctx, lost)
 	if err != nil {
 		return err
@@ -89,6 +93,7 @@ func (l *Link) session(ctx context.Context, g *errgroup.Group) error {
 	if err = l.begin(ctx, s); err == nil {
 		l.sessions.Add(1)
 		l.setCurrent(s)
+		l.judged(false)
 		l.cfg.Log.Info("session with the broker", "broker", l.cfg.Broker)
 		l.report(State{Connected: true})
 		err = l.attend(ctx, s, lost)
@@ -176,6 +181,8 @@ func (l *Link) attend(ctx context.Context, s *session, lost chan error) error {
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-l.renewed:
+			return errRenewed
 		case <-l.again:
 			for _, sub := range l.subscriptions() {
 				if !sub.missed.Swap(false) {
@@ -209,7 +216,7 @@ func (l *Link) sayOnline(ctx context.Context, s *session, yes bool) error {
 func classify(err error) error {
 	var op *net.OpError
 	switch {
-	case err == nil, errors.Is(err, ErrBrokerIdentity), errors.Is(err, ErrProtocol):
+	case err == nil, errors.Is(err, ErrBrokerIdentity), errors.Is(err, ErrProtocol), errors.Is(err, errRenewed):
 		return err
 	case errors.As(err, &op) && op.Op == "remote error" && (strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "access denied")):
 		// crypto/tls has no exported type for an alert of the other side; the
