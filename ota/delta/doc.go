@@ -55,9 +55,9 @@
 // what follows, and one zstd frame whose raw dictionary, number 1, is the whole
 // base (frames without dictionary have none).
 //
-// Both mean errors of a probability coder would be silent without the digests:
-// a wrong base is refused before anything is written, a wrong result at the end.
-// Apply's writer must therefore not be trusted before Apply has returned nil.
+// An arithmetic decoder takes any bytes for a message. So it is the digests that
+// tell: a wrong base is refused before anything is written, a wrong result at
+// the end. Apply's writer must not be trusted before Apply has returned nil.
 package delta
 
 import "errors"
