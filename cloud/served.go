@@ -113,11 +113,12 @@ func (s *shelf) blobs(ctx context.Context, path string) (map[string]int64, error
 	if err != nil {
 		return nil, err
 	}
+	out := map[string]int64{rel.Manifest: int64(len(raw))}
 	m, err := wire.DecodeManifest(raw)
 	if err != nil {
-		return nil, fmt.Errorf("cloud: manifest of %s: %w", path, err)
+		// Devices will refuse it, once they have it; other plans go on.
+		return out, nil
 	}
-	out := map[string]int64{rel.Manifest: int64(len(raw))}
 	for i := range m.Variants {
 		v := &m.Variants[i]
 		out[v.Model.Digest], out[v.Golden.Digest] = v.Model.Size, v.Golden.Size
