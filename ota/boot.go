@@ -1,6 +1,7 @@
 package ota
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/droverhq/drover/agent/wire"
@@ -79,6 +80,9 @@ func (u *Updater) runnable() *Candidate {
 			continue
 		}
 		c, err := u.runs(r)
+		if err != nil && !settled(err) {
+			c, err = u.runs(r)
+		}
 		if err != nil {
 			u.found(r.Path, "cannot run: "+err.Error())
 			continue
@@ -93,6 +97,13 @@ func (u *Updater) runnable() *Candidate {
 	// Nothing runs. The slots keep naming the releases: should the fault have
 	// been one of reading, the next start finds them.
 	return nil
+}
+
+// settled says whether an error would be the same at a second try; one of
+// reading need not be.
+func settled(err error) bool {
+	_, refused := errors.AsType[*Refusal](err)
+	return refused || errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrCorrupt) || errors.Is(err, wire.ErrMalformed)
 }
 
 // runs checks everything a release needs to run.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/droverhq/drover/agent/wire"
@@ -231,9 +232,35 @@ func (u *Updater) doAssemble(ctx context.Context, t task) (Input, error) {
 		if u.cfg.Store.Blobs().Has(r.Digest) {
 			continue
 		}
+		if err := u.unchanged(r); err != nil {
+			return Input{}, err
+		}
 		if err := u.cfg.Store.Blobs().Put(r.Digest); err != nil {
 			return Input{}, err
 		}
 	}
 	return Input{Kind: Done}, nil
+}
+
+// unchanged says whether the chunks of a .part still are what they were when
+// they came. If not it is the disk's fault, not the release's, and the next try
+// fetches those that are wrong; whole chunks that make a wrong blob are the
+// release's.
+func (u *Updater) unchanged(ref wire.BlobRef) error {
+	part, err := u.cfg.Store.Blobs().Part(ref.Digest)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	buf := make([]byte, wire.ChunkSize)
+	for i := range ref.Count() {
+		b := buf[:ref.ChunkLen(i)]
+		if n, err := part.ReadAt(b, int64(i)*wire.ChunkSize); err != nil && (err != io.EOF || n < len(b)) {
+			return fmt.Errorf("ota: read back chunk %d of %s: %w", i, ref.Digest, err)
+		}
+		if !ref.CheckChunk(i, b) {
+			return refusef(wire.ReasonFetch, "chunk %d of %s is not on the disk as it came", i, ref.Digest)
+		}
+	}
+	return nil
 }
