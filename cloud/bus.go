@@ -34,14 +34,14 @@ func openSession(f *Fleet, up func(), log *slog.Logger) (s session, embedded *br
 		return b, b, nil
 	}
 	r, err := broker.NewRemote(broker.RemoteConfig{
-		Address: f.Settings.External, Fleet: f.Settings.Fleet, Certificate: f.Authority.HubCertificate(), CA: f.Authority.Pool(),
+		Address: f.Settings.External, Fleet: f.Settings.Fleet, Certificate: f.Authority.HubCertificate(), Today: f.Authority.HubCertificate, CA: f.Authority.Pool(),
 		OnUp: func(context.Context) { up() }, Log: log,
 	})
 	return r, nil, err
 }
 
 // reports are what the hub listens to of devices.
-var reports = [...]wire.Leaf{wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet}
+var reports = [...]wire.Leaf{wire.LeafOnline, wire.LeafState, wire.LeafEvent, wire.LeafTelemetry, wire.LeafGet, wire.LeafRenew}
 
 // listen subscribes to what devices say, and to the hub's own trust topics, so
 // that it sees when somebody else writes there.

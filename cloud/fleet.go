@@ -158,13 +158,26 @@ func (f *Fleet) Repo() publish.Repo { return repo{f.Registry, nil} }
 
 // Token makes an enrolment token that works once within valid.
 func (f *Fleet) Token(ctx context.Context, valid time.Duration, replace bool) (wire.Token, error) {
+	return f.token(ctx, identity.TokenRequest{Valid: valid, Replace: replace})
+}
+
+// ReplaceToken makes a token by which another machine takes the name of a
+// device that is enrolled, that name only. When it is used, all certificates of
+// the former machine are revoked.
+func (f *Fleet) ReplaceToken(ctx context.Context, device string, valid time.Duration) (wire.Token, error) {
+	if _, err := f.Registry.Device(ctx, device); err != nil {
+		return wire.Token{}, err
+	}
+	return f.token(ctx, identity.TokenRequest{Valid: valid, Replace: true, Device: device})
+}
+
+func (f *Fleet) token(ctx context.Context, r identity.TokenRequest) (wire.Token, error) {
 	root, _, err := f.Repo().Latest(ctx, wire.RoleRoot)
 	if err != nil {
 		return wire.Token{}, err
 	}
-	return f.Authority.NewToken(ctx, tokens{f.Registry}, identity.TokenRequest{
-		URL: "https://" + f.Settings.Enroll.Public, Root: wire.NewBlobRef(root).Digest, Valid: valid, Replace: replace,
-	})
+	r.URL, r.Root = "https://"+f.Settings.Enroll.Public, wire.NewBlobRef(root).Digest
+	return f.Authority.NewToken(ctx, tokens{f.Registry}, r)
 }
 
 // Revoke throws a device out: its certificate goes on the revocation list; a
@@ -174,7 +187,9 @@ func (f *Fleet) Revoke(ctx context.Context, device string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Authority.Revoke(d.Cert.Serial); err != nil {
+	// All of its certificates, but for one that the ledger does not know.
+	err = errors.Join(f.Authority.RevokeDevice(device, ""), f.Authority.Revoke(d.Cert.Serial))
+	if err != nil {
 		return fmt.Errorf("cloud: revoke %s: %w", device, err)
 	}
 	return f.Registry.RevokeDevice(ctx, device)

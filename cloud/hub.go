@@ -31,6 +31,7 @@ type Hub struct {
 	broker    *broker.Broker // the session, where it is the embedded one; else nil
 	enroll    net.Listener
 	publisher *publisher
+	renewals  *renewals
 	shelf     *shelf
 	chunks    *multicast.Server
 	blobs     *blobserver.Server
@@ -61,6 +62,7 @@ func NewHub(ctx context.Context, f *Fleet, o HubOptions) (*Hub, error) {
 	if h.enroll, err = net.Listen("tcp", f.Settings.Enroll.Listen); err != nil {
 		return nil, errors.Join(fmt.Errorf("cloud: enrolment: %w", err), h.closeBroker(ctx))
 	}
+	h.renewals = newRenewals(h)
 	h.monitor = monitor.New(f.Registry, o.Logger, o.Observe)
 	h.shelf = &shelf{reg: f.Registry}
 	h.chunks = h.newChunks()
@@ -90,6 +92,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	g.Go(func() error { return h.decide(ctx) })
 	g.Go(func() error { return h.revocations(ctx) })
 	g.Go(func() error { return h.serveEnrolment(ctx) })
+	g.Go(func() error { return h.renewals.run(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -110,6 +113,13 @@ func (h *Hub) receive(ctx context.Context, topic string, payload []byte) {
 	if t.Leaf == wire.LeafGet {
 		h.chunks.Request(t.Device, payload)
 		return
+	}
+	switch t.Leaf {
+	case wire.LeafRenew:
+		h.renewals.answer(ctx, t.Device, payload)
+		return
+	case wire.LeafOnline:
+		h.renewals.arrived(ctx, t.Device, payload)
 	}
 	for ctx.Err() == nil {
 		err := h.monitor.Receive(ctx, t, payload)

@@ -5,7 +5,9 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -13,6 +15,9 @@ import (
 	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud/publish"
 )
+
+// hubCADue is how long before its end the owner is told to replace the hub CA.
+const hubCADue = 180 * 24 * time.Hour
 
 // caKey is the file of the key of the certificate authority.
 const caKey = "ca.key"
@@ -50,6 +55,23 @@ func (f *Fleet) RootKeyFile() string {
 		return filepath.Join(f.Dir, "ca", caKey)
 	}
 	return filepath.Join(f.owner.Path, caKey)
+}
+
+// RootKey opens the key of the certificate authority: PEM.
+func (f *Fleet) RootKey(passphrase string) ([]byte, error) {
+	file, err := os.Open(f.RootKeyFile())
+	if err != nil {
+		return nil, fmt.Errorf("cloud: root key: %w", err)
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, 16<<10))
+	if err == nil {
+		b, err = publish.Unseal(b, passphrase)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cloud: root key: %w", err)
+	}
+	return b, nil
 }
 
 // signers loads those keys of a role that may sign it now.
@@ -101,6 +123,13 @@ func (f *Fleet) due(ctx context.Context, now time.Time) error {
 		if !r.Online {
 			late = append(late, fmt.Sprintf("%s ends %s (drover keys renew %s)", r.Role, r.Expires.Format("2006-01-02"), r.Role))
 		}
+	}
+	sum, err := f.Authority.Summary()
+	if err != nil {
+		return err
+	}
+	if sum.HubCAEnds.Sub(now) < hubCADue {
+		late = append(late, fmt.Sprintf("the hub CA ends %s (drover ca rotate)", sum.HubCAEnds.Format("2006-01-02")))
 	}
 	if late == nil {
 		return nil

@@ -37,7 +37,10 @@ type RemoteConfig struct {
 	Address     string // host:port
 	Fleet       string
 	Certificate tls.Certificate // the hub's
-	CA          *x509.CertPool
+	// Today gives the certificate anew for each connection, because it is
+	// renewed. Nil means Certificate.
+	Today func() tls.Certificate
+	CA    *x509.CertPool
 	// OnUp is called whenever a session has begun and subscriptions stand. A
 	// broker may have forgotten retained messages: publish them again. It may
 	// publish and wait. May be nil.
@@ -90,10 +93,15 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	if !wire.ValidName(c.Fleet) || c.CA == nil || c.Log == nil || len(c.Certificate.Certificate) == 0 {
 		return nil, errors.New("broker: remote needs fleet, certificate, CA and logger")
 	}
-	cert := c.Certificate
+	if c.Today == nil {
+		c.Today = func() tls.Certificate { return c.Certificate }
+	}
 	return &Remote{cfg: c, wake: make(chan struct{}, 1), tls: &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: c.CA, ServerName: host,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert := c.Today()
+			return &cert, nil
+		},
 	}}, nil
 }
 

@@ -25,8 +25,41 @@ const retireFile = "retire.json"
 
 // Rotation says what RotateHubCA did.
 type Rotation struct {
-	Former, Serial string    // serial numbers of the former hub CA and the new one
-	Revoked        time.Time // when the former one is, or was, revoked
+	Former  string    `json:"former"`  // serial number of the former hub CA
+	Serial  string    `json:"serial"`  // and of the new one
+	Revoked time.Time `json:"revoked"` // when the former one is, or was, revoked
+}
+
+// Summary is how the authority stands, for people.
+type Summary struct {
+	RootEnds    time.Time  `json:"root_ends"`
+	HubCA       string     `json:"hub_ca"` // serial number
+	HubCAEnds   time.Time  `json:"hub_ca_ends"`
+	ServerEnds  time.Time  `json:"server_ends"`
+	FormerUntil *time.Time `json:"former_until,omitempty"` // a former hub CA is revoked then
+	Revoked     int        `json:"revoked"`
+}
+
+// Summary says how the authority stands.
+func (a *Authority) Summary() (Summary, error) {
+	m, err := a.current()
+	if err != nil {
+		return Summary{}, err
+	}
+	s := Summary{RootEnds: a.root.NotAfter, HubCA: Serial(m.hubCA), HubCAEnds: m.hubCA.NotAfter, ServerEnds: m.server.Leaf.NotAfter}
+	a.mu.Lock()
+	s.Revoked = len(a.list.revoked)
+	a.mu.Unlock()
+	b, err := readFile(a.path(retireFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	var r retirement
+	if err == nil {
+		err = wire.Decode(b, maxFile, &r)
+	}
+	s.FormerUntil = &r.Until
+	return s, err
 }
 
 // ErrGrace: the grace of a former hub CA is not over yet.

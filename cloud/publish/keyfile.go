@@ -159,7 +159,9 @@ func Seal(plain []byte, passphrase string, workFactor int) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func unseal(text []byte, passphrase string) (crypto.Signer, error) {
+// Unseal gives what Seal encrypted; bytes that are not encrypted as they are.
+// ErrPassphrase when it is missing or wrong, ErrInvalid for a damaged file.
+func Unseal(text []byte, passphrase string) ([]byte, error) {
 	if strings.HasPrefix(string(text), armor.Header) {
 		if passphrase == "" {
 			return nil, fmt.Errorf("the key is encrypted and no %w was given", ErrPassphrase)
@@ -178,6 +180,14 @@ func unseal(text []byte, passphrase string) (crypto.Signer, error) {
 		if text, err = io.ReadAll(io.LimitReader(r, maxKeyFile)); err != nil {
 			return nil, fmt.Errorf("%w: key file is damaged: %v", ErrInvalid, err)
 		}
+	}
+	return text, nil
+}
+
+func unseal(text []byte, passphrase string) (crypto.Signer, error) {
+	text, err := Unseal(text, passphrase)
+	if err != nil {
+		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != pemType {

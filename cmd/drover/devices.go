@@ -16,7 +16,7 @@ import (
 
 // devices is the group devices.
 func (a *app) devices() *cobra.Command {
-	return group("devices", "list and show devices, throw one out", a.devicesList(), a.devicesShow(), a.devicesRevoke())
+	return group("devices", "list and show devices, replace one, throw one out", a.devicesList(), a.devicesShow(), a.devicesReplace(), a.devicesRevoke())
 }
 
 func (a *app) devicesList() *cobra.Command {
@@ -168,7 +168,7 @@ func (a *app) devicesRevoke() *cobra.Command {
 		Use: "revoke DEVICE", Short: "throw a device out of the fleet, for good", Args: exactly(1),
 		Long: `Puts the device's certificate on the revocation list; a running hub ends its
 session within seconds. The device keeps running what it has. To have it back,
-enrol it anew with a token of drover enroll --replace.`,
+enrol it anew with a token of drover devices replace.`,
 		Example: "  drover devices revoke gate-7",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withFleet(c.Context(), func(f *cloud.Fleet) error {
@@ -183,4 +183,31 @@ enrol it anew with a token of drover enroll --replace.`,
 			})
 		},
 	}
+}
+
+func (a *app) devicesReplace() *cobra.Command {
+	var valid time.Duration
+	var out string
+	c := &cobra.Command{
+		Use: "replace DEVICE", Short: "make a token by which another machine takes a device's name", Args: exactly(1),
+		Long: `For a device that was broken, stolen or wiped, or that was away until its
+certificate ended. The token is good for this name only. When it is used, the
+certificates that the former machine may still have are revoked.`,
+		Example: "  drover devices replace gate-7 --out gate-7.token",
+		RunE: func(c *cobra.Command, args []string) error {
+			if valid < time.Minute || valid > 90*24*time.Hour {
+				return usage("for example --valid 24h", "--valid %v: wanted a minute to 90 days", valid)
+			}
+			return a.withFleet(c.Context(), func(f *cloud.Fleet) error {
+				t, err := f.ReplaceToken(c.Context(), args[0], valid)
+				if err != nil {
+					return err
+				}
+				return a.printToken(t, valid, true, out)
+			})
+		},
+	}
+	c.Flags().DurationVar(&valid, "valid", 24*time.Hour, "how long the token may wait to be used")
+	c.Flags().StringVar(&out, "out", "", "write the token into this file, which only you can read")
+	return c
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/droverhq/drover/agent/wire"
 	"github.com/droverhq/drover/cloud"
 )
 
@@ -40,6 +41,11 @@ func (a *app) runEnroll(c *cobra.Command, f *cloud.Fleet, valid time.Duration, r
 	if err != nil {
 		return err
 	}
+	return a.printToken(t, valid, replace, out)
+}
+
+// printToken gives a token to the operator.
+func (a *app) printToken(t wire.Token, valid time.Duration, replace bool, out string) error {
 	until := time.Now().Add(valid).UTC().Truncate(time.Second)
 	if out != "" {
 		if err := writeFile(out, []byte(t.String()+"\n"), 0o600); err != nil {

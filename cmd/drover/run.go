@@ -80,7 +80,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	add("models", a.train(), a.eval(), a.push(), a.models(), a.release(), a.verify())
-	add("fleet", a.up(), a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.keysGroup(), a.brokerConfig())
+	add("fleet", a.up(), a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.keysGroup(), a.ca(), a.brokerConfig())
 	root.AddCommand(a.version(), exitCodesTopic())
 	root.InitDefaultCompletionCmd("completion")
 	return root
