@@ -63,7 +63,7 @@ func classes() []class {
 		{exitConflict, "it exists already, is immutable, or something else is under way",
 			[]error{cloud.ErrExists, cloud.ErrBusy, cloud.ErrEnded, identity.ErrExists, publish.ErrExists, publish.ErrStale, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist, syscall.EADDRINUSE}, nil},
 		{exitNotFound, "what was named does not exist: a fleet, model, release, rollout, device, file or program",
-			[]error{registry.ErrNotFound, cloud.ErrNoFleet, publish.ErrNoFleet, identity.ErrNoFleet, host.ErrNoProgram, fs.ErrNotExist}, nil},
+			[]error{registry.ErrNotFound, cloud.ErrNoPlan, cloud.ErrNoDelta, cloud.ErrNoFleet, publish.ErrNoFleet, identity.ErrNoFleet, host.ErrNoProgram, fs.ErrNotExist}, nil},
 	}
 }
 
@@ -149,6 +149,8 @@ func hintFor(err error) string {
 		{cloud.ErrNoFleet, "drover init DIR makes a fleet; --fleet DIR names one"},
 		{cloud.ErrExists, "drover init never touches a fleet that exists; choose another folder"},
 		{identity.ErrExists, "an earlier drover init did not finish; remove the folder and repeat"},
+		{cloud.ErrNoPlan, "drover rollout start begins one (or drover bundle --start, to all devices); then make the bundle again"},
+		{cloud.ErrNoDelta, "drover release --delta-from makes deltas; without --base the bundle holds the models"},
 		{cloud.ErrBusy, "drover rollout list shows it; drover rollout abort ID ends it"},
 		{cloud.ErrNoKey, "--keys names the folder with the key, e.g. a USB stick; drover keys list shows who may sign"},
 		{publish.ErrStale, "make the change again: drover keys list shows how things stand"},

@@ -79,7 +79,7 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("models", a.train(), a.eval(), a.push(), a.models(), a.release(), a.verify())
+	add("models", a.train(), a.eval(), a.push(), a.models(), a.release(), a.bundle(), a.verify())
 	add("fleet", a.up(), a.initFleet(), a.hub(), a.enroll(), a.devices(), a.rollout(), a.keysGroup(), a.ca(), a.brokerConfig())
 	root.AddCommand(a.version(), exitCodesTopic())
 	root.InitDefaultCompletionCmd("completion")

@@ -26,6 +26,16 @@ type Content struct {
 	Blobs    []Blob // the manifest first
 }
 
+// Complete gives the head with its size and number of entries, or says what
+// Write would refuse before it wrote anything.
+func (c *Content) Complete() (Head, error) {
+	b, err := c.head()
+	if err != nil {
+		return Head{}, err
+	}
+	return decodeHead(b)
+}
+
 // Write writes a bundle in one pass. It refuses content that Read would, and a
 // blob that is not what its digest says with ErrDigest; what was written until
 // then is no bundle.
