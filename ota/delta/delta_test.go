@@ -250,14 +250,17 @@ func TestErrorsOfReaderAndWriterComeThrough(t *testing.T) {
 
 // TestMemory counts all that Apply allocates: it cannot hold more at a time.
 func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes deltas of models of 9 MiB")
+	}
 	const most = 8 << 20
 	old := random(9<<20, 1)
 	for name, c := range map[string][2][]byte{
-		"moved":              {weights(12<<20, 1), step(weights(12<<20, 1), 20)},
-		"new":                {random(1000, 1), weights(12<<20, 2)},
+		"moved":              {weights(9<<20, 1), step(weights(9<<20, 1), 20)},
+		"new":                {random(1000, 1), weights(9<<20, 2)},
 		"copies of the base": {old, slices.Concat(old[5<<20:], old[:3<<20], []byte("x"), old[1<<20:])},
-		"text":               {nil, bytes.Repeat([]byte("the same words again and again, "), 12<<15)},
-		"a large delta":      {random(100, 1), random(12<<20, 7)},
+		"text":               {nil, bytes.Repeat([]byte("the same words again and again, "), 9<<15)},
+		"a large delta":      {random(100, 1), random(9<<20, 7)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := delta.Make(c[0], c[1])

@@ -38,12 +38,14 @@
 // 2, 4 or 8: the length is a multiple of it, and elements are little-endian.
 //
 // A difference is taken modulo 2^(8w). For w = 1 it is a flag for zero, a sign,
-// a flag for magnitude 1, and a magnitude, all in the context of the mean
-// magnitude of the last differences; for others it is zigzag coded and its bytes
+// a flag for magnitude 1, and a magnitude less 2 of 7 bits, all in the context of
+// the mean magnitude of the last differences (of 4096; a 32nd of the way to each
+// new one; its bit length counts); for others it is zigzag coded and its bytes
 // follow from the highest one, each in the context of its place and of whether
 // a higher one was not zero. New elements are bytes coded from the highest bit,
 // in the context of their place in the element or, in the model "level", of the
-// mean distance of the last bytes from the centre.
+// mean distance of the last bytes from the centre (of 256; likewise a 32nd; in
+// half octaves).
 //
 // The coder keeps an interval [x1, x2] of 64 bits. A bit of probability p (16
 // bits, of being 1) splits it at x1 + (x2-x1)>>16 · p; equal leading bytes are

@@ -75,7 +75,7 @@ func (m *elements) near(c *coder, centre, v byte) byte {
 	if d < 0 {
 		d = -d
 	}
-	m.mean += (d<<8 - m.mean) >> 4
+	m.mean += (d<<8 - m.mean) >> 5
 	return v
 }
 

@@ -23,15 +23,27 @@ func dictOf(base []byte) []byte {
 	return base
 }
 
-// deflate makes frames of content. dict may be nil.
-func deflate(content, dict []byte) ([]byte, error) {
-	if len(content) == 0 {
-		return nil, nil
+// packer makes frames. It keeps its encoders, which are costly to begin with.
+type packer struct {
+	plain, based *zstd.Encoder // based refers to the base; nil where it cannot
+}
+
+func newPacker(base []byte) (*packer, error) {
+	p := &packer{}
+	var err error
+	if p.plain, err = encoder(nil); err != nil {
+		return nil, err
 	}
-	window := 1 << bits.Len(uint(len(dict)+maxFrame))
+	if dict := dictOf(base); dict != nil {
+		p.based, err = encoder(dict)
+	}
+	return p, err
+}
+
+func encoder(dict []byte) (*zstd.Encoder, error) {
 	opts := []zstd.EOption{
 		zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true),
-		zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(1 << bits.Len(uint(len(dict)+maxFrame))), zstd.WithEncoderConcurrency(1),
 	}
 	if dict != nil {
 		opts = append(opts, zstd.WithEncoderDictRaw(dictID, dict))
@@ -40,7 +52,18 @@ func deflate(content, dict []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("delta: zstd: %w", err)
 	}
-	defer e.Close()
+	return e, nil
+}
+
+func (p *packer) close() {
+	p.plain.Close()
+	if p.based != nil {
+		p.based.Close()
+	}
+}
+
+// pack makes frames of content.
+func pack(e *zstd.Encoder, content []byte) []byte {
 	var out, frame []byte
 	for at := 0; at < len(content); at += maxFrame {
 		part := content[at:min(len(content), at+maxFrame)]
@@ -49,7 +72,7 @@ func deflate(content, dict []byte) ([]byte, error) {
 		out = binary.AppendUvarint(out, uint64(len(frame)))
 		out = append(out, frame...)
 	}
-	return out, nil
+	return out
 }
 
 // frames reads stream B.

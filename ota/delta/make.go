@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // Make returns a delta that makes target of base: the smallest of several. It
@@ -13,40 +15,45 @@ func Make(base, target []byte) ([]byte, error) {
 	if len(base) > MaxSize || len(target) > MaxSize {
 		return nil, fmt.Errorf("delta: base of %d and target of %d bytes, allowed %d", len(base), len(target), MaxSize)
 	}
-	whole := op{size: len(target), width: 1}
-	plans := [][]op{}
-	if len(target) == 0 {
-		return assemble(base, target, nil, nil)
+	p, err := newPacker(base)
+	if err != nil {
+		return nil, err
 	}
-	lz, level, sub := whole, whole, whole
-	lz.kind, level.kind, level.level, sub.kind = opLZ, opNew, true, opSub
-	plans = append(plans, []op{lz}, []op{level})
-	if len(base) == len(target) {
-		plans = append(plans, []op{sub})
-	}
-	if list, ok := regions(base, target); ok {
-		p, err := planned(base, target, list)
-		if err != nil {
-			return nil, err
-		}
-		plans = append(plans, p)
-	}
+	defer p.close()
 	var best []byte
-	for _, ops := range plans {
-		for _, dict := range [][]byte{dictOf(base), nil} {
-			d, err := assemble(base, target, ops, dict)
-			if err != nil {
-				return nil, err
+	for _, ops := range plans(p, base, target) {
+		for _, e := range []*zstd.Encoder{p.based, p.plain} {
+			if e == nil {
+				continue
 			}
-			if best == nil || len(d) < len(best) {
+			if d := assemble(base, target, ops, e); best == nil || len(d) < len(best) {
 				best = d
 			}
 			if !has(ops, opLZ) {
-				break // the dictionary makes no difference
+				break // the encoder makes no difference
 			}
 		}
 	}
 	return best, nil
+}
+
+// plans are ways to make the target.
+func plans(p *packer, base, target []byte) [][]op {
+	if len(target) == 0 {
+		return [][]op{nil}
+	}
+	whole := op{size: len(target), width: 1}
+	lz, level, sub := whole, whole, whole
+	lz.kind, level.kind, level.level, sub.kind = opLZ, opNew, true, opSub
+	out := [][]op{{lz}, {level}}
+	if len(base) == len(target) {
+		out = append(out, []op{sub})
+	}
+	if list, ok := regions(base, target); ok {
+		ops := planned(p, base, target, list)
+		out = append(out, ops, levelled(ops, list))
+	}
+	return out
 }
 
 func has(ops []op, k kind) bool {
@@ -59,7 +66,7 @@ func has(ops []op, k kind) bool {
 }
 
 // assemble writes a delta of given operations.
-func assemble(base, target []byte, ops []op, dict []byte) ([]byte, error) {
+func assemble(base, target []byte, ops []op, e *zstd.Encoder) []byte {
 	s := stream{c: newEncoder()}
 	var text []byte
 	at := 0
@@ -79,16 +86,12 @@ func assemble(base, target []byte, ops []op, dict []byte) ([]byte, error) {
 	if at != len(target) {
 		panic(fmt.Sprintf("internal error: delta: operations of %d bytes for a target of %d", at, len(target)))
 	}
-	b, err := deflate(text, dict)
-	if err != nil {
-		return nil, err
-	}
-	a := s.c.finish()
+	a, b := s.c.finish(), pack(e, text)
 	from, goal := sha256.Sum256(base), sha256.Sum256(target)
 	out := append([]byte(magic), version)
 	out = append(append(out, from[:baseSum]...), goal[:goalSum]...)
 	for _, n := range []int{len(base), len(target), len(a), len(b)} {
 		out = binary.AppendUvarint(out, uint64(n))
 	}
-	return append(append(out, a...), b...), nil
+	return append(append(out, a...), b...)
 }

@@ -111,7 +111,7 @@ func centreOf(t modelfile.Tensor) byte {
 
 // planned chooses an operation for each region: the one that costs least by
 // itself.
-func planned(base, target []byte, list []region) ([]op, error) {
+func planned(p *packer, base, target []byte, list []region) []op {
 	var ops []op
 	for _, r := range list {
 		data := target[r.at:][:r.size]
@@ -121,11 +121,7 @@ func planned(base, target []byte, list []region) ([]op, error) {
 		}
 		best := op{kind: opLZ, size: r.size, width: 1}
 		if r.tensor {
-			lz, err := deflate(data, nil)
-			if err != nil {
-				return nil, err
-			}
-			cost := len(lz)
+			cost := len(pack(p.plain, data))
 			for _, o := range candidates(r, len(base)) {
 				if c := costOf(o, data, base); c < cost {
 					best, cost = o, c
@@ -134,7 +130,25 @@ func planned(base, target []byte, list []region) ([]op, error) {
 		}
 		ops = append(ops, best)
 	}
-	return merged(base, target, ops), nil
+	return merged(ops)
+}
+
+// levelled is a plan with all new bytes in the model "level": it has more to
+// learn than any one tensor pays for, and is worth it to many.
+func levelled(ops []op, list []region) []op {
+	centres := map[int]byte{}
+	for _, r := range list {
+		centres[r.at] = r.centre
+	}
+	out := slices.Clone(ops)
+	at := 0
+	for i, o := range out {
+		if o.kind == opNew && o.width == 1 && !o.level {
+			out[i].level, out[i].centre = true, centres[at]
+		}
+		at += o.size
+	}
+	return out
 }
 
 func candidates(r region, base int) []op {
@@ -175,7 +189,7 @@ func (s *stream) encode(o op, data, base []byte) {
 const short = 512
 
 // merged joins neighbours that make one operation.
-func merged(base, target []byte, ops []op) []op {
+func merged(ops []op) []op {
 	for i := 1; i+1 < len(ops); i++ {
 		o := &ops[i]
 		if before, after := ops[i-1], ops[i+1]; o.kind == opCopy && o.size <= short &&
