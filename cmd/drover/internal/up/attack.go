@@ -132,7 +132,8 @@ func (s *story) bad(ctx context.Context, first, good registry.Release) error {
 		return err
 	}
 	m.Version, m.Created = pushed.Version, time.Now().Unix()
-	m.Variants[0].Model, m.Variants[0].Spec = old.Variants[0].Model, old.Variants[0].Spec
+	v := &m.Variants[0]
+	v.Model, v.Spec, v.Deltas = old.Variants[0].Model, old.Variants[0].Spec, nil
 	rel, err := s.fleet.SignRelease(ctx, m, "")
 	if err != nil {
 		return err
