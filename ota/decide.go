@@ -170,7 +170,7 @@ func (u *Updater) finish(t *Target) {
 // tidy removes what nothing names, between updates. After a fetch that will be
 // tried again what has arrived stays.
 func (u *Updater) tidy() {
-	if n := len(u.state.Refusals); n > 0 {
+	if n := len(u.state.Refusals); n > 0 && u.state.Last.Outcome != wire.Committed {
 		if r := u.state.Refusals[n-1]; r.Reason == wire.ReasonFetch && !r.ForGood() && u.state.Last.Release == r.Release {
 			return
 		}

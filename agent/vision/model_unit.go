@@ -40,7 +40,7 @@ func (v *Vision) startModel(m Model) *modelUnit {
 }
 
 func (v *Vision) hostOptions() host.Options {
-	return host.Options{Program: v.cfg.Programs.Infer, Profile: profile, UID: v.cfg.UID, GID: v.cfg.GID, Logger: v.cfg.Logger}
+	return host.Options{Program: v.cfg.Programs.Infer, Profile: profile, UID: v.cfg.UID, GID: v.cfg.GID, MemoryBytes: childMemory, Logger: v.cfg.Logger}
 }
 
 // startInfer starts a child and gives it the model.

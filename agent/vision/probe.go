@@ -94,7 +94,9 @@ func runtimes(m Model) []protocol.Runtime {
 
 func (v *Vision) probeOne(ctx context.Context, m Model, rt protocol.Runtime, golden *wire.Golden, tolerance int) (Verdict, error) {
 	m.Runtime = rt
-	child, loaded, err := v.startInfer(ctx, m)
+	lctx, cancel := context.WithTimeout(ctx, v.patience)
+	child, loaded, err := v.startInfer(lctx, m)
+	cancel()
 	if err != nil {
 		return Verdict{}, failure(err)
 	}
@@ -111,7 +113,9 @@ func (v *Vision) probeOne(ctx context.Context, m Model, rt protocol.Runtime, gol
 	for run := range probeRuns {
 		for i := range golden.Cases {
 			k := &golden.Cases[i]
-			answer, err := child.Classify(ctx, caseFrame(k), out)
+			cctx, cancel := context.WithTimeout(ctx, v.patience)
+			answer, err := child.Classify(cctx, caseFrame(k), out)
+			cancel()
 			if err != nil {
 				return Verdict{}, failure(err)
 			}
@@ -186,6 +190,11 @@ func failure(err error) error {
 	}
 	var death *host.Death
 	if errors.As(err, &death) {
+		// Its own words are all there is to tell a failed allocation by.
+		words := death.LastWords + "\n" + death.Stderr
+		if strings.Contains(words, "out of memory") || strings.Contains(words, "bad_alloc") {
+			return &Failure{wire.ReasonMemory, death.Error()}
+		}
 		return &Failure{wire.ReasonCrash, death.Error()}
 	}
 	return err

@@ -76,6 +76,12 @@ const (
 	DefaultStaleAfter = time.Second
 	DefaultFrameBytes = 8 << 20 // 1080p in BGR fits
 	ringSlots         = 4
+	// childMemory bounds what a model's child may allocate: several times what
+	// the largest classifier takes, and less than would starve the device.
+	childMemory = 1 << 30
+	// probePatience bounds one request during a probe. It is long: a large
+	// model's first answer on a small device takes seconds.
+	probePatience = time.Minute
 )
 
 // ErrStopped is returned by calls after Run has ended.
@@ -90,7 +96,8 @@ var ErrNoCamera = errors.New("vision: no such camera")
 // Vision runs the children. Its methods may be called from any goroutine while
 // Run runs.
 type Vision struct {
-	cfg Config
+	cfg      Config
+	patience time.Duration // of a probe with one request
 
 	// in
 	do      chan func()
@@ -130,11 +137,12 @@ func New(cfg Config) *Vision {
 		cfg.OnResult = func(*Result) {}
 	}
 	v := &Vision{
-		cfg:     cfg,
-		do:      make(chan func()),
-		stopped: make(chan struct{}),
-		cameras: map[string]*cameraUnit{},
-		sources: map[uint32]*cameraUnit{},
+		cfg:      cfg,
+		patience: probePatience,
+		do:       make(chan func()),
+		stopped:  make(chan struct{}),
+		cameras:  map[string]*cameraUnit{},
+		sources:  map[uint32]*cameraUnit{},
 	}
 	v.staleNs.Store(int64(cfg.StaleAfter))
 	v.view.Store(&View{})

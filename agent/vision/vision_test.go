@@ -100,9 +100,14 @@ func (o *observed) count(release string) int {
 
 func start(t *testing.T) (*Vision, *observed) {
 	t.Helper()
+	return startWith(t, filepath.Join(built, "drover-infer"))
+}
+
+func startWith(t *testing.T, program string) (*Vision, *observed) {
+	t.Helper()
 	o := &observed{releases: map[string]int{}, labels: map[string]int{}}
 	v := New(Config{
-		Programs: Programs{Camera: filepath.Join(built, "drover-camera"), Infer: filepath.Join(built, "drover-infer")},
+		Programs: Programs{Camera: filepath.Join(built, "drover-camera"), Infer: program},
 		UID:      64310, // not shared with other tests: the limit of processes is per user id
 		Logger:   slog.New(slog.DiscardHandler),
 		OnResult: o.result,
