@@ -129,16 +129,18 @@ func (s *shelf) blobs(ctx context.Context, path string) (map[string]int64, error
 	return out, nil
 }
 
-// newChunks answers requests for chunks over the broker.
+// newChunks answers requests for chunks over the broker. They are published with
+// QoS 1, although devices are sent them with QoS 0: the broker's acknowledgement
+// is the pace, so that "sent" means that the broker is sending it.
 func (h *Hub) newChunks() *multicast.Server {
 	topics := wire.Topics{Fleet: h.fleet.Settings.Fleet}
 	return multicast.New(multicast.Config{
 		Allowed: h.shelf.allowed, Read: h.fleet.Registry.ReadBlobAt, Logger: h.log,
 		Publish: func(ctx context.Context, digest string, chunk int, data []byte) error {
-			return h.session.Publish(ctx, topics.BlobChunk(digest, chunk), data, 0, false)
+			return h.session.Publish(ctx, topics.BlobChunk(digest, chunk), data, 1, false)
 		},
 		Repair: func(ctx context.Context, device, digest string, chunk int, data []byte) error {
-			return h.session.Publish(ctx, topics.Repair(device, chunk), wire.Repair(digest, data), 0, false)
+			return h.session.Publish(ctx, topics.Repair(device, chunk), wire.Repair(digest, data), 1, false)
 		},
 	})
 }

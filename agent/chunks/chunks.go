@@ -36,7 +36,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Source is a fetch.Source and fetch.Repairer. It is safe for concurrent use.
+// Source is a fetch.Source, fetch.Repairer and fetch.Settler. It is safe for concurrent use.
 type Source struct {
 	cfg    Config
 	topics wire.Topics
@@ -65,6 +65,16 @@ func (s *Source) Repair(ctx context.Context, blob string, first int, want []byte
 		}
 	}
 	return s.ask(ctx, wire.Get{Blob: blob, First: first, Want: want, Again: !alone, Alone: alone})
+}
+
+// nothing is the filter of a blob that cannot be.
+const nothing = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// Settle implements fetch.Settler: the broker answers in order, so its answer
+// to any question comes behind the chunks that it had for this device. The
+// question is one that changes nothing.
+func (s *Source) Settle(ctx context.Context) error {
+	return s.cfg.Link.Unsubscribe(ctx, s.topics.BlobAll(nothing))
 }
 
 func (s *Source) ask(ctx context.Context, g wire.Get) error {

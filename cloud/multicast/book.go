@@ -17,6 +17,10 @@ const (
 	leastBurst = 8       // chunks of the smallest bucket
 )
 
+// flowGrace is for how long after a chunk of a blob was sent a request may still
+// be one that was made before.
+const flowGrace = time.Second
+
 // book keeps what was asked for and what was sent, and decides what to send
 // next. It does no I/O and knows no clock.
 type book struct {
@@ -26,6 +30,7 @@ type book struct {
 	repairs map[string][]item // by device
 	turn    []string          // devices with repairs, the next first
 	waiting int               // repairs
+	lag     time.Duration     // about how long the broker takes for a chunk
 	shared  bool              // the last one sent was shared: repairs get every other turn
 }
 
@@ -135,8 +140,8 @@ func (b *book) take(device string, g *wire.Get, size int64, now time.Time) (r ta
 				bl.second.fresh = now // others may still say the same
 			}
 			r.coalesced++
-		case !g.Alone && n > 0 && (!g.Again && p.last.After(j.at) || now.Sub(p.last) < b.quiet(bl)):
-			r.coalesced++ // on its way
+		case !g.Alone && n > 0 && b.onItsWay(bl, p, j, g.Again, now):
+			r.coalesced++
 		case b.queued(device, g.Blob, c):
 			r.coalesced++
 		case g.Alone && b.waiting >= maxRepairs, !b.pay(device, g.Blob, size, 1, now):
@@ -152,6 +157,17 @@ func (b *book) take(device string, g *wire.Get, size int64, now time.Time) (r ta
 		}
 	}
 	return r, nil
+}
+
+// onItsWay says whether a chunk that was sent may still reach a device that asks
+// for it. A request, too, has a way behind it, as long as the broker lags: while
+// a blob flows, a device that seems to come late may have listened for long.
+func (b *book) onItsWay(bl *blob, p past, j join, again bool, now time.Time) bool {
+	grace := 2*b.quiet(bl) + 10*b.lag
+	if again {
+		return now.Sub(p.last) < grace
+	}
+	return p.last.After(j.at) || now.Sub(bl.flow) < grace+flowGrace
 }
 
 func (b *book) blob(digest string, size int64, now time.Time) *blob {
@@ -288,7 +304,8 @@ func earliest(a, b time.Time) time.Time {
 }
 
 // sent notes that an item went out.
-func (b *book) sent(i *item, now time.Time) {
+func (b *book) sent(i *item, took time.Duration, now time.Time) {
+	b.lag = max(took, b.lag*7/8)
 	bl := b.blobs[i.digest]
 	if i.device != "" || bl == nil {
 		return

@@ -13,8 +13,9 @@
 // until the first pass is over and those who missed something have had the time
 // to say so. With one device asking that is a twentieth of a second, with
 // hundreds a second. A device misses a chunk when it says so (wire.Get.Again),
-// or when the chunk was sent before the device first asked for the blob;
-// otherwise it is still on its way.
+// or when the blob flowed before the device first asked for it; otherwise the
+// chunk is still on its way, or the request was: the longer the broker takes for
+// a chunk, the longer that may be.
 //
 // After that, and for devices that left the shared topic, a chunk goes to the
 // device's own topic.

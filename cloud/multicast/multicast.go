@@ -236,6 +236,7 @@ func (s *Server) send(ctx context.Context, it *item, buf []byte) error {
 	if err != nil && n < ref.ChunkLen(it.chunk) {
 		return fmt.Errorf("read: %w", err)
 	}
+	began := s.cfg.Now()
 	if it.device != "" {
 		err = s.cfg.Repair(ctx, it.device, it.digest, it.chunk, buf[:n])
 	} else {
@@ -253,7 +254,7 @@ func (s *Server) send(ctx context.Context, it *item, buf []byte) error {
 		s.second.Add(1)
 	}
 	s.mu.Lock()
-	s.book.sent(it, s.cfg.Now())
+	s.book.sent(it, s.cfg.Now().Sub(began), s.cfg.Now())
 	s.mu.Unlock()
 	return nil
 }

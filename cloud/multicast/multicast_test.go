@@ -165,7 +165,7 @@ func TestTheSecondSendingWaitsForAll(t *testing.T) {
 		for i := range 200 {
 			s.Request(fmt.Sprintf("d%d", i), get(d, 0, 0xff, 0xff))
 		}
-		rest(2 * time.Second)
+		rest(5 * time.Second)
 		for i := range 200 { // each lost another chunk, each says so at another time
 			s.Request(fmt.Sprintf("d%d", i), again(d, i%16, 1))
 			time.Sleep(4 * time.Millisecond)

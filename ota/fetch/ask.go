@@ -12,7 +12,7 @@ import (
 func (j *job) ask(ctx context.Context) time.Time {
 	now := time.Now()
 	j.leave()
-	if j.reading != nil || j.out > Window/2 {
+	if j.reading != nil || j.settling != nil || j.out > Window/2 {
 		return j.deadline
 	}
 	w, free := j.pick(now)

@@ -25,6 +25,9 @@
 // after all others, and after a short random time in which the request of
 // another device may bring it.
 //
+// When nothing comes for a pause, a Settler is first asked to see that nothing is
+// on its way any more: what waits in the broker must not be sent twice.
+//
 // A fetch that gets nothing for Config.Retries pauses in a row ends with
 // ErrStalled. Config.Rate bounds what is asked for in a second. When the shared
 // topic has brought 1.2 times the blob, or far more than the rate, the Source is

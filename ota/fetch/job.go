@@ -46,7 +46,9 @@ type job struct {
 	wait     time.Duration
 	listen   time.Time // lost chunks are not asked for before; zero: not decided
 	alone    bool
-	reading  *reading
+	reading  *work // a Reader at work
+	settling *work
+	settled  bool // since the last chunk
 
 	// slow is about the longest time that a chunk took lately. On a slow link
 	// a short pause would ask again for what is already on its way.
@@ -114,7 +116,8 @@ func (j *job) mark(i, n int) {
 
 // run asks and takes until nothing is missing.
 func (j *job) run(ctx context.Context) error {
-	defer j.stopReading()
+	defer j.stop(&j.reading)
+	defer j.stop(&j.settling)
 	j.wait, j.last = j.pause(), time.Now()
 	for j.left > 0 {
 		if err := j.budget.check(); err != nil {
@@ -156,9 +159,12 @@ func (j *job) pause() time.Duration {
 func (j *job) await(ctx context.Context, until time.Time) error {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
-	var ended chan error
+	var ended, settled chan error
 	if j.reading != nil {
 		ended = j.reading.ended
+	}
+	if j.settling != nil {
+		settled = j.settling.ended
 	}
 	select {
 	case <-ctx.Done():
@@ -167,9 +173,13 @@ func (j *job) await(ctx context.Context, until time.Time) error {
 		return j.take(c)
 	case err := <-ended:
 		return j.readEnded(err)
+	case <-settled:
+		j.stopped(&j.settling)
+		j.deadline = time.Now().Add(j.f.cfg.Pause / 20) // the last of it is on its way through this process
+		return nil
 	case <-timer.C:
 		if j.out > 0 && !time.Now().Before(j.deadline) {
-			j.lapse()
+			j.lapse(ctx)
 		}
 		return j.sync() // there is time for it
 	}
@@ -229,6 +239,7 @@ func (j *job) take(c chunk) error {
 // alive notes that a chunk came.
 func (j *job) alive() {
 	now := time.Now()
+	j.settled = false
 	j.slow = max(now.Sub(j.last), j.slow*7/8)
 	j.last = now
 	if d := now.Add(max(j.wait, j.pause())); d.After(j.deadline) {
@@ -261,12 +272,20 @@ func (j *job) giveUp() {
 	j.out = 0
 }
 
-// lapse gives up what was asked for.
-func (j *job) lapse() {
-	if j.reading != nil {
-		j.stopReading() // too slow: another source may do better
-	}
+// lapse gives up what was asked for. When many devices are served at once, a
+// link may be silent for long with everything still on its way: asking again
+// would make it worse. So the source is asked first whether that is so.
+func (j *job) lapse(ctx context.Context) {
 	w := j.active
+	if s, ok := w.push.(Settler); ok && !j.settled {
+		j.settled = true
+		j.settling = start(ctx, s.Settle)
+		j.deadline = time.Now().Add(j.f.cfg.MaxPause)
+		return
+	}
+	j.stop(&j.settling)
+	j.stop(&j.reading) // too slow: another source may do better
+	j.settled = false
 	j.giveUp()
 	j.listen = time.Now() // the pause was jittered, and long enough to listen
 	if !j.gained {
@@ -306,42 +325,51 @@ func (j *job) sync() error {
 	return j.part.Sync()
 }
 
-// reading is a Reader at work.
-type reading struct {
+// work is a goroutine that the job waits for.
+type work struct {
 	cancel context.CancelFunc
 	ended  chan error // cap 1
 }
 
-func (j *job) read(ctx context.Context, w *way, chunks []int) {
+func start(ctx context.Context, do func(context.Context) error) *work {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &reading{cancel: cancel, ended: make(chan error, 1)}
-	j.reading = r
-	give := func(i int, data []byte) {
-		if !w.near {
-			j.f.stats.bytes.Add(uint64(len(data)))
-			j.budget.add(len(data))
-		}
-		select {
-		case j.f.in <- chunk{digest: j.ref.Digest, index: i, data: data}:
-		case <-ctx.Done():
-		}
-	}
-	go func() { r.ended <- w.pull.Read(ctx, j.ref, chunks, give) }()
+	w := &work{cancel: cancel, ended: make(chan error, 1)}
+	go func() { w.ended <- do(ctx) }()
+	return w
 }
 
-// stopReading ends a Reader's work and waits for it.
-func (j *job) stopReading() {
-	if j.reading == nil {
-		return
+// stop ends a work, if there is one, and waits for it.
+func (j *job) stop(w **work) {
+	if *w != nil {
+		(*w).cancel()
+		<-(*w).ended
+		*w = nil
 	}
-	j.reading.cancel()
-	<-j.reading.ended
-	j.reading = nil
+}
+
+// stopped forgets a work that has ended.
+func (j *job) stopped(w **work) {
+	(*w).cancel()
+	*w = nil
+}
+
+func (j *job) read(ctx context.Context, w *way, chunks []int) {
+	j.reading = start(ctx, func(ctx context.Context) error {
+		return w.pull.Read(ctx, j.ref, chunks, func(i int, data []byte) {
+			if !w.near {
+				j.f.stats.bytes.Add(uint64(len(data)))
+				j.budget.add(len(data))
+			}
+			select {
+			case j.f.in <- chunk{digest: j.ref.Digest, index: i, data: data}:
+			case <-ctx.Done():
+			}
+		})
+	})
 }
 
 func (j *job) readEnded(err error) error {
-	j.reading.cancel()
-	j.reading = nil
+	j.stopped(&j.reading)
 	for len(j.f.in) > 0 { // what it brought counts
 		if err := j.take(<-j.f.in); err != nil {
 			return err

@@ -28,6 +28,14 @@ type Repairer interface {
 	Repair(ctx context.Context, blob string, first int, want []byte, alone bool) error
 }
 
+// Settler is a Source that can tell a slow link from a lost chunk.
+type Settler interface {
+	Source
+	// Settle returns when all that the broker had for this device at the time
+	// of the call has been delivered. An error says nothing.
+	Settle(ctx context.Context) error
+}
+
 // Reader is a source that brings the chunks itself: a folder, an HTTPS server.
 type Reader interface {
 	// Read brings the given chunks of a blob, ascending, and calls give for

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// options of the benchmark.
+type options struct {
+	clients, rounds int
+	size            int
+	dir             string
+	independent     bool
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	var o options
+	fs := flag.NewFlagSet("fanout", flag.ContinueOnError)
+	fs.IntVar(&o.clients, "clients", 200, "devices")
+	fs.IntVar(&o.rounds, "rounds", 3, "rounds of each way, alternating")
+	fs.IntVar(&o.size, "size", 3_600_000, "bytes of the model")
+	fs.StringVar(&o.dir, "dir", "", "folder for the devices' stores (default: a temporary one)")
+	fs.BoolVar(&o.independent, "independent", true, "also with losses of each device for itself")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	r, err := bench(ctx, o, out)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "bench-fanout ratio=%.3f clean=%.3f independent=%.3f clean_wall=%v plain_wall=%v clients=%d\n",
+		worst(r[lossy]), worst(r[clean]), worst(r[independent]), median(r[clean]), median(r[plain]), o.clients)
+	return nil
+}
+
+// way is how a round is run.
+type way string
+
+const (
+	plain       way = "plain"
+	clean       way = "clean"
+	lossy       way = "lossy"
+	independent way = "independent"
+)
+
+// bench runs all rounds and says how each went.
+func bench(ctx context.Context, o options, out io.Writer) (r map[way][]result, err error) {
+	dir, err := os.MkdirTemp(o.dir, "fanout-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := newStage(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	fmt.Fprintf(out, "%d devices, a model of %d bytes in %d chunks, one mosquitto\n", o.clients, o.size, s.model.Count())
+	ways := []way{plain, clean, lossy, independent}
+	if !o.independent {
+		ways = ways[:3]
+	}
+	r = map[way][]result{}
+	for i := range o.rounds {
+		for _, w := range ways {
+			res, err := s.round(ctx, w)
+			if err != nil {
+				return nil, fmt.Errorf("round %d, %s: %w", i+1, w, err)
+			}
+			r[w] = append(r[w], res)
+			fmt.Fprintf(out, "%d %-12s %v\n", i+1, w, res)
+		}
+	}
+	return r, nil
+}
+
+// result is one round.
+type result struct {
+	ratio float64 // bytes published by the hub by bytes of the model
+	wall  time.Duration
+	first time.Duration // the first device was complete
+	sent  string        // what was sent, in words
+}
+
+// String is one line of the table.
+func (r result) String() string {
+	return fmt.Sprintf("ratio %.3f  wall %6v  first device %6v  %s", r.ratio, r.wall.Round(time.Millisecond), r.first.Round(time.Millisecond), r.sent)
+}
+
+func worst(rs []result) float64 {
+	w := 0.0
+	for _, r := range rs {
+		w = max(w, r.ratio)
+	}
+	return w
+}
+
+func median(rs []result) time.Duration {
+	var all []time.Duration
+	for _, r := range rs {
+		all = append(all, r.wall)
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2].Round(time.Millisecond)
+}
