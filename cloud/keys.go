@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,19 +93,26 @@ func (f *Fleet) Sign(d *publish.Draft, passphrase string) (added int, err error)
 // SignDraft has the keys of a folder sign a draft, without a fleet: on the
 // machine of one who holds a key.
 func SignDraft(d *publish.Draft, keys publish.KeyDir, passphrase string) (added int, err error) {
-	for _, role := range publish.Roles() {
-		if publish.Online(role) {
+	needs, err := d.Needs()
+	if err != nil {
+		return 0, err
+	}
+	var tried []string
+	for _, n := range needs {
+		// Opening a locked key takes a second: only those that have a say.
+		if len(n.Missing) == 0 || slices.Contains(tried, n.Role) {
 			continue
 		}
-		signers, err := keys.Load(role, passphrase)
+		tried = append(tried, n.Role)
+		signers, err := keys.Load(n.Role, passphrase)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return added, err
 		}
-		n, err := d.Sign(signers...)
-		added += n
+		signed, err := d.Sign(signers...)
+		added += signed
 		if err != nil {
 			return added, err
 		}

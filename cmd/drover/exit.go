@@ -61,7 +61,7 @@ func classes() []class {
 		{exitGate, "a gate was missed or a verification failed",
 			[]error{errGate, errBroken, publish.ErrInvalid, registry.ErrCorrupt}, nil},
 		{exitConflict, "it exists already, is immutable, or something else is under way",
-			[]error{cloud.ErrExists, cloud.ErrBusy, cloud.ErrEnded, identity.ErrExists, publish.ErrExists, publish.ErrStale, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist, syscall.EADDRINUSE}, nil},
+			[]error{cloud.ErrExists, cloud.ErrBusy, cloud.ErrEnded, identity.ErrExists, identity.ErrGrace, publish.ErrExists, publish.ErrStale, registry.ErrImmutable, registry.ErrLeaseHeld, fs.ErrExist, syscall.EADDRINUSE}, nil},
 		{exitNotFound, "what was named does not exist: a fleet, model, release, rollout, device, file or program",
 			[]error{registry.ErrNotFound, cloud.ErrNoPlan, cloud.ErrNoDelta, cloud.ErrNoFleet, publish.ErrNoFleet, identity.ErrNoFleet, host.ErrNoProgram, fs.ErrNotExist}, nil},
 	}

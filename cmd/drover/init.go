@@ -96,7 +96,7 @@ func (a *app) runInit(c *cobra.Command, dir string, f initFlags) error {
 	if err != nil {
 		return err
 	}
-	fleet, err := cloud.Init(c.Context(), dir, cloud.InitOptions{Settings: s, Passphrase: p, Insecure: f.insecure, WorkFactor: f.workFactor})
+	fleet, err := cloud.Init(c.Context(), dir, cloud.InitOptions{Settings: s, Passphrase: p, Insecure: f.insecure, Keys: a.keysDir(), WorkFactor: f.workFactor})
 	if err != nil {
 		return err
 	}

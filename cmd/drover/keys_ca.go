@@ -29,11 +29,13 @@ func (a *app) caShow() *cobra.Command {
 				}
 				return a.print(s, func(w io.Writer) {
 					day := func(t time.Time) string { return t.Format("2006-01-02") }
-					pairs(w, "root", "until "+day(s.RootEnds)+", its key is offline", "hub CA", "until "+day(s.HubCAEnds)+", serial "+s.HubCA,
-						"hub's server", "until "+day(s.ServerEnds)+", renewed by the hub", "devices", fmt.Sprintf("90 days each, renewed by themselves; %d certificates are revoked", s.Revoked))
+					former := ""
 					if s.FormerUntil != nil {
-						pairs(w, "former hub CA", "good until "+s.FormerUntil.Format("2006-01-02 15:04 MST"))
+						former = "good until " + s.FormerUntil.UTC().Format("2006-01-02 15:04 UTC")
 					}
+					pairs(w, "root", "until "+day(s.RootEnds)+", its key is offline", "hub CA", "until "+day(s.HubCAEnds)+", serial "+s.HubCA,
+						"hub's server", "until "+day(s.ServerEnds)+", renewed by the hub", "devices", fmt.Sprintf("90 days each, renewed by themselves; %d certificates are revoked", s.Revoked),
+						"former hub CA", former)
 				})
 			})
 		},

@@ -42,7 +42,7 @@ func (a *app) keysAdd() *cobra.Command {
 
 func (a *app) keysRotate() *cobra.Command {
 	var fresh, old, pending string
-	var insecure bool
+	var lock makeFlags
 	c := &cobra.Command{
 		Use: "rotate ROLE", Short: "put a new key in the place of one", Args: exactly(1),
 		Long: `Makes a new key for ROLE, or takes the one whose public half --new names, in the
@@ -60,7 +60,7 @@ hands; if one is lost or stolen, see keys revoke.` + howSigned,
 				return err
 			}
 			return a.withFleet(c.Context(), func(f *cloud.Fleet) error {
-				change, err := a.rotation(c.Context(), f, args[0], fresh, old, insecure)
+				change, err := a.rotation(c.Context(), f, args[0], fresh, old, lock)
 				if err != nil {
 					return err
 				}
@@ -74,12 +74,12 @@ hands; if one is lost or stolen, see keys revoke.` + howSigned,
 	}
 	c.Flags().StringVar(&fresh, "new", "", "file with the public half of the new key (default: make one in the folder of the role's keys)")
 	c.Flags().StringVar(&old, "old", "", "id of the key that goes, its beginning is enough (default: the only one)")
-	c.Flags().BoolVar(&insecure, "insecure-no-passphrase", false, "leave the new key unlocked: for trials only")
+	lock.add(c)
 	pendingFlag(c, &pending)
 	return c
 }
 
-func (a *app) rotation(ctx context.Context, f *cloud.Fleet, role, fresh, old string, insecure bool) (publish.KeyChange, error) {
+func (a *app) rotation(ctx context.Context, f *cloud.Fleet, role, fresh, old string, lock makeFlags) (publish.KeyChange, error) {
 	c := publish.KeyChange{Role: role}
 	id, err := a.oldKey(ctx, f, role, old)
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *app) rotation(ctx context.Context, f *cloud.Fleet, role, fresh, old str
 		c.Add = []ed25519.PublicKey{pub}
 		return c, err
 	}
-	k, err := a.makeKey(f.KeyDir(role), role, insecure)
+	k, err := a.makeKey(f.KeyDir(role), role, lock)
 	if err != nil {
 		return c, err
 	}

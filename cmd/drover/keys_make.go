@@ -24,7 +24,7 @@ func checkRole(role string) error {
 
 func (a *app) keysGenerate() *cobra.Command {
 	var out string
-	var insecure bool
+	var f makeFlags
 	c := &cobra.Command{
 		Use: "generate ROLE", Short: "make a new key, which nobody trusts yet", Args: exactly(1),
 		Long: `Makes a key for ROLE in the folder --out, locked with a passphrase
@@ -42,7 +42,7 @@ unattended: they have no passphrase.`,
 			if out == "" {
 				return usage("for example --out /media/stick", "--out is missing: the folder for the key")
 			}
-			k, err := a.makeKey(publish.KeyDir{Path: out}, args[0], insecure)
+			k, err := a.makeKey(publish.KeyDir{Path: out}, args[0], f)
 			if err != nil {
 				return err
 			}
@@ -54,19 +54,33 @@ unattended: they have no passphrase.`,
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "the folder for the key")
-	c.Flags().BoolVar(&insecure, "insecure-no-passphrase", false, "leave the key unlocked: for trials only")
+	f.add(c)
 	return c
 }
 
+// makeFlags say how a new key is locked.
+type makeFlags struct {
+	insecure   bool
+	workFactor int
+}
+
+func (f *makeFlags) add(c *cobra.Command) {
+	c.Flags().BoolVar(&f.insecure, "insecure-no-passphrase", false, "leave the new key unlocked: for trials only")
+	c.Flags().IntVar(&f.workFactor, "work-factor", 18, "cost of guessing the passphrase, as a power of two: 10 to 22")
+}
+
 // makeKey makes a key in a folder and finds it there.
-func (a *app) makeKey(d publish.KeyDir, role string, insecure bool) (publish.KeyFile, error) {
+func (a *app) makeKey(d publish.KeyDir, role string, f makeFlags) (publish.KeyFile, error) {
+	if f.workFactor < 10 || f.workFactor > 22 {
+		return publish.KeyFile{}, usage("18 takes about a second to open a key", "--work-factor %d: wanted 10 to 22", f.workFactor)
+	}
 	p := publish.Protection{Insecure: true}
 	if !publish.Online(role) {
-		pass, err := a.newPassphrase(insecure)
+		pass, err := a.newPassphrase(f.insecure)
 		if err != nil {
 			return publish.KeyFile{}, err
 		}
-		p = publish.Protection{Passphrase: pass, Insecure: insecure}
+		p = publish.Protection{Passphrase: pass, Insecure: f.insecure, WorkFactor: f.workFactor}
 	}
 	key, err := d.Create(role, p)
 	if err != nil {

@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": cmdCode, "json": cmdJSON, "tinymodel": cmdTinyModel, "pictures": cmdPictures, "other-pictures": cmdOtherPictures,
-			"flip": cmdFlip, "cut": cmdCut, "await-published": cmdAwaitPublished, "device": cmdDevice,
+			"flip": cmdFlip, "cut": cmdCut, "await-published": cmdAwaitPublished, "device": cmdDevice, "keyid": cmdKeyID,
 		},
 	})
 }
