@@ -21,17 +21,23 @@ const (
 // be one that was made before.
 const flowGrace = time.Second
 
+// lately is for how long a device that asked counts as one that is updating.
+const lately = 10 * time.Second
+
 // book keeps what was asked for and what was sent, and decides what to send
 // next. It does no I/O and knows no clock.
 type book struct {
 	times   Times
 	blobs   map[string]*blob
 	paid    buckets
-	repairs map[string][]item // by device
-	turn    []string          // devices with repairs, the next first
-	waiting int               // repairs
-	lag     time.Duration     // about how long the broker takes for a chunk
-	shared  bool              // the last one sent was shared: repairs get every other turn
+	repairs map[string][]item    // by device
+	turn    []string             // devices with repairs, the next first
+	waiting int                  // repairs
+	active  map[string]time.Time // devices, when they last asked for anything
+	crowd   int                  // how many did so lately
+	counted time.Time
+	lag     time.Duration // about how long the broker takes for a chunk
+	shared  bool          // the last one sent was shared: repairs get every other turn
 }
 
 // item is a chunk to send: to one device, or, without one, to all.
@@ -104,7 +110,7 @@ func (q *queue) lowest() int {
 }
 
 func newBook(t Times) *book {
-	return &book{times: t, blobs: map[string]*blob{}, paid: newBuckets(), repairs: map[string][]item{}}
+	return &book{times: t, blobs: map[string]*blob{}, paid: newBuckets(), repairs: map[string][]item{}, active: map[string]time.Time{}}
 }
 
 // pay takes chunks out of the device's bucket for a blob: twice the blob, but a
@@ -119,6 +125,7 @@ type taken struct{ coalesced, throttled int }
 // take enters a request.
 func (b *book) take(device string, g *wire.Get, size int64, now time.Time) (r taken, err error) {
 	bl := b.blob(g.Blob, size, now)
+	b.note(device, now)
 	j, known := bl.joined[device]
 	if !known || j.boot != g.Boot {
 		if len(bl.joined) >= maxJoined {
@@ -163,7 +170,7 @@ func (b *book) take(device string, g *wire.Get, size int64, now time.Time) (r ta
 // for it. A request, too, has a way behind it, as long as the broker lags: while
 // a blob flows, a device that seems to come late may have listened for long.
 func (b *book) onItsWay(bl *blob, p past, j join, again bool, now time.Time) bool {
-	grace := 2*b.quiet(bl) + 10*b.lag
+	grace := 2*b.quiet() + 10*b.lag
 	if again {
 		return now.Sub(p.last) < grace
 	}
@@ -206,10 +213,31 @@ func (b *book) repair(i item) bool {
 	return true
 }
 
+// note counts the devices that are updating: whoever asks for one blob of a
+// release will ask for the next.
+func (b *book) note(device string, now time.Time) {
+	if _, known := b.active[device]; !known {
+		b.crowd++
+	}
+	if len(b.active) >= maxJoined {
+		clear(b.active)
+	}
+	b.active[device] = now
+	if now.Sub(b.counted) < time.Second {
+		return
+	}
+	for d, at := range b.active {
+		if now.Sub(at) > lately {
+			delete(b.active, d)
+		}
+	}
+	b.crowd, b.counted = len(b.active), now
+}
+
 // quiet is for how long nobody else must have asked before a gathering is over:
 // longer the more devices there are.
-func (b *book) quiet(bl *blob) time.Duration {
-	return min(max(b.times.Gather, time.Duration(len(bl.joined))*b.times.PerDevice), time.Second)
+func (b *book) quiet() time.Duration {
+	return min(max(b.times.Gather, time.Duration(b.crowd)*b.times.PerDevice), time.Second)
 }
 
 // next is what to send now, or, without anything, how long to wait for it; 0
@@ -272,7 +300,7 @@ func (bl *blob) next() *item {
 
 // due is when something of a blob is to be sent to all.
 func (b *book) due(bl *blob, now time.Time) (time.Time, bool) {
-	quiet := b.quiet(bl)
+	quiet := b.quiet()
 	if len(bl.first.chunks) == 0 && now.Sub(bl.flow) > quiet {
 		bl.first.open = false
 	}
