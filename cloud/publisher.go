@@ -117,7 +117,12 @@ func (p *publisher) round(ctx context.Context, again bool) error {
 		return err
 	}
 	p.lease = lease
+	before := p.owners(ctx)
 	if p.last, err = p.sign(ctx, repo{reg, &lease}, now); err != nil {
+		if p.owners(ctx) != before { // keys were exchanged in the middle of it
+			p.seen = -1
+			return nil
+		}
 		return err
 	}
 	if err := p.send(ctx, again); err != nil {
@@ -134,6 +139,18 @@ func (p *publisher) round(ctx context.Context, again bool) error {
 		return err
 	}
 	return err
+}
+
+// owners are the versions of what says which keys count.
+func (p *publisher) owners(ctx context.Context) (v [2]int64) {
+	for i, role := range []string{wire.RoleRoot, wire.RoleTargets} {
+		_, n, err := p.hub.fleet.Repo().Latest(ctx, role)
+		if err != nil {
+			return v // told by whoever reads it next
+		}
+		v[i] = n
+	}
+	return v
 }
 
 // sign brings plans, snapshot and timestamp up to date.
