@@ -63,6 +63,9 @@ lint: ## gofmt, go vet, staticcheck; govulncheck where its database can be reach
 	go run $(STATICCHECK) ./...
 	@if [ -n "$$GOVULNDB" ]; then go run $(GOVULNCHECK) ./...; else echo 'lint: govulncheck skipped: set GOVULNDB to a reachable vulnerability database'; fi
 
+bench-fanout: ## what one model costs the hub, 200 devices over mosquitto; FANOUT='-clients 50 -rounds 1' changes it
+	@go run ./test/fanout $(FANOUT)
+
 fuzz: ## every fuzz target for FUZZTIME (default 10s)
 	@.ci/fuzz $(or $(FUZZTIME),10s)
 

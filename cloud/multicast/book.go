@@ -237,7 +237,7 @@ func (b *book) note(device string, now time.Time) {
 // quiet is for how long nobody else must have asked before a gathering is over:
 // longer the more devices there are.
 func (b *book) quiet() time.Duration {
-	return min(max(b.times.Gather, time.Duration(b.crowd)*b.times.PerDevice), time.Second)
+	return min(max(b.times.Hold, time.Duration(b.crowd)*b.times.PerDevice), time.Second)
 }
 
 // next is what to send now, or, without anything, how long to wait for it; 0
@@ -311,7 +311,7 @@ func (b *book) due(bl *blob, now time.Time) (time.Time, bool) {
 	case len(bl.first.chunks) > 0 && bl.first.open:
 		return now, true
 	case len(bl.first.chunks) > 0:
-		return earliest(bl.first.fresh.Add(quiet), bl.first.since.Add(b.times.GatherMax)), true
+		return earliest(bl.first.fresh.Add(max(quiet, b.times.Gather)), bl.first.since.Add(b.times.GatherMax)), true
 	case len(bl.second.chunks) == 0:
 		return now, false
 	case bl.second.open:

@@ -31,8 +31,9 @@ type Config struct {
 
 // Times are the moments that requests wait for each other.
 type Times struct {
-	Gather    time.Duration // before a first sending, at least; default 50 ms
-	GatherMax time.Duration // and at most, however many ask; default 1.2 s, less than devices wait
+	Gather    time.Duration // before a blob begins to flow, at least: who comes first does not know who follows; default 500 ms
+	GatherMax time.Duration // and at most, however many ask; default 1.4 s, less than devices wait
+	Hold      time.Duration // before the second sending of a chunk, at least; default 50 ms
 	PerDevice time.Duration // added for each device that asks; default 5 ms
 	HoldMax   time.Duration // before the second sending of a chunk, at most; default 10 s
 }
@@ -90,7 +91,7 @@ func New(cfg Config) *Server {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&t.Gather, 50 * time.Millisecond}, {&t.GatherMax, 1200 * time.Millisecond}, {&t.PerDevice, 5 * time.Millisecond}, {&t.HoldMax, 10 * time.Second}} {
+	}{{&t.Gather, 500 * time.Millisecond}, {&t.GatherMax, 1400 * time.Millisecond}, {&t.Hold, 50 * time.Millisecond}, {&t.PerDevice, 5 * time.Millisecond}, {&t.HoldMax, 10 * time.Second}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}

@@ -143,7 +143,7 @@ func TestWhileItFlowsNothingIsSentTwice(t *testing.T) {
 		for _, dev := range []string{"fast", "slow", "slower"} {
 			s.Request(dev, get(d, 0, 0xff, 0xff))
 		}
-		rest(70 * time.Millisecond)
+		rest(510 * time.Millisecond)
 		s.Request("fast", get(d, 16, 0xff, 0xff))
 		rest(time.Millisecond)
 		if n := len(shelf.all()); n != 32 {
@@ -182,7 +182,7 @@ func TestTheSecondSendingWaitsForAll(t *testing.T) {
 func TestALonelyDeviceIsRepairedQuickly(t *testing.T) {
 	run(t, 100, func(s *Server, shelf *shelf, d string) {
 		s.Request("a", get(d, 0, 1))
-		rest(200 * time.Millisecond)
+		rest(700 * time.Millisecond)
 		for i, want := range []string{d[:4] + "/0", "a:" + d[:4] + "/0", "a:" + d[:4] + "/0"} {
 			s.Request("a", again(d, 0, 1))
 			rest(150 * time.Millisecond)
@@ -296,7 +296,7 @@ func TestABrokerThatIsAway(t *testing.T) {
 // Repairs of one device do not stop what all wait for, nor the other way round.
 func TestTurns(t *testing.T) {
 	now := time.Unix(1, 0)
-	b := newBook(Times{Gather: 1, GatherMax: 1, PerDevice: 1, HoldMax: 1})
+	b := newBook(Times{Gather: 1, GatherMax: 1, Hold: 1, PerDevice: 1, HoldMax: 1})
 	d := wire.NewBlobRef([]byte("x")).Digest
 	for _, g := range []wire.Get{{Blob: d, Want: []byte{0xff}}, {Blob: d, First: 8, Want: []byte{0xff}, Alone: true}} {
 		for _, dev := range []string{"a", "b"} {
