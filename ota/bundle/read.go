@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -101,6 +102,20 @@ func (b *Bundle) Blobs() []string { return slices.Clone(b.blobs) }
 func (b *Bundle) Blob(digest string) (offset, size int64, ok bool) {
 	s, ok := b.spans[digest]
 	return s.offset, s.size, ok
+}
+
+// Timestamp is the version that the timestamp says it has, 0 if it says none.
+func (b *Bundle) Timestamp() int64 {
+	var current wire.Current
+	var timestamp struct {
+		Signed struct {
+			Version int64 `json:"version"`
+		} `json:"signed"`
+	}
+	if wire.Decode(b.Current, wire.MaxCurrent, &current) != nil || json.Unmarshal(current.Timestamp, &timestamp) != nil {
+		return 0
+	}
+	return timestamp.Signed.Version
 }
 
 // Role is the newest version of a role; nil when it is not there.

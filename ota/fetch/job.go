@@ -290,6 +290,11 @@ func (j *job) lapse(ctx context.Context) {
 	j.listen = time.Now() // the pause was jittered, and long enough to listen
 	if !j.gained {
 		j.failed(w, true)
+		for _, n := range j.ways {
+			if n.near { // a stick may have been put in meanwhile
+				n.gone, n.skip = false, map[int]bool{}
+			}
+		}
 	}
 	j.gained = false
 }
