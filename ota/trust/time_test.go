@@ -18,7 +18,6 @@ import (
 
 func TestReferenceTime(t *testing.T) {
 	s := newStory(t) // one was accepted at up = 1 h, now it is 2 h
-	signed := repo.Start()
 	at := func(when string, want time.Time) {
 		t.Helper()
 		if got := s.dev.Status().RefTime; !got.Equal(want) {
@@ -26,7 +25,7 @@ func TestReferenceTime(t *testing.T) {
 		}
 	}
 	// Publications at one instant get following numbers, hence the second.
-	signed = time.Unix(s.one.Version("timestamp"), 0)
+	signed := time.Unix(s.one.Version("timestamp"), 0)
 	at("an hour after", signed.Add(time.Hour))
 	s.dev.restart()
 	at("the program restarted", signed.Add(time.Hour))
