@@ -11,6 +11,6 @@
 //
 // # Files
 //
-//	identity.json   Identity, 0600: written once, in one piece
+//	identity.json   Identity, 0600: written in one piece, at enrolment and at renewal
 //	device.key      PEM, 0600: only where the key is not in a TPM
 package enroll
