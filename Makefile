@@ -17,7 +17,7 @@ INFER_CGO = CGO_CFLAGS='-O2 -ffunction-sections' \
 # Packages that need cgo (OpenCV, TFLite); all others are pure Go and tested
 # under the race detector.
 CGO_PACKAGES := ./camera/opencv/... ./infer/prep/... ./infer/tflite/... ./cmd/drover-camera/... ./cmd/drover-infer/...
-PURE_PACKAGES = $(shell go list ./... | grep -vxF -f <(go list $(CGO_PACKAGES)) | grep -v /test/story)
+PURE_PACKAGES = $(shell go list ./... | grep -vxF -f <(go list $(CGO_PACKAGES)) | grep -Ev '/test/(story|kill|soak)')
 
 # Parsers of bytes that come from outside the process: a second of fuzzing each
 # is part of the tests, under a minute and a half in all.
@@ -51,7 +51,10 @@ test: ## everything: unit, race, cgo packages, the story on built programs
 	@$(MAKE) --no-print-directory programs
 	DROVER_PROGRAMS=$(CURDIR)/build go test -race -timeout 15m $(PURE_PACKAGES)
 	DROVER_PROGRAMS=$(CURDIR)/build go test -timeout 15m $(CGO_PACKAGES)
+	go test -timeout 5m -count=1 -run '^TestCrashMatrix$$' ./ota
 	DROVER_PROGRAMS=$(CURDIR)/build go test -timeout 20m -count=1 ./test/story/...
+	DROVER_PROGRAMS=$(CURDIR)/build go test -timeout 10m -count=1 ./test/kill -rounds 5
+	DROVER_PROGRAMS=$(CURDIR)/build go test -timeout 10m -count=1 ./test/soak -for 12s
 	@.ci/fuzz 1s $(FUZZ_PACKAGES)
 
 short: ## quick tests while working: pure Go, no race detector
@@ -75,7 +78,20 @@ bench-delta: ## ota/delta beside zstd, bsdiff and xdelta3 on real models; MODELS
 	@go build -o build/bench-delta ./test/bench/delta
 	@build/bench-delta $(if $(MODELS),-models $(MODELS))
 
+crash: ## every point of the crash matrix: each fault at each operation of an update (minutes)
+	go test -timeout 60m -count=1 -v ./ota -run '^TestCrashMatrix$$' -crash-every 1 | grep -E 'crash-matrix|--- FAIL|crash_test|^(ok|FAIL)'
+
+kill: ## the real daemon killed at random moments and system calls through whole updates; ROUNDS (default 200)
+	@.ci/setup test
+	@$(MAKE) --no-print-directory programs
+	DROVER_PROGRAMS=$(CURDIR)/build go test -timeout 600m -count=1 -v ./test/kill -rounds $(or $(ROUNDS),200)
+
+soak: ## updates under kills, broker restarts, partitions and full disks; MINUTES (default 2), UPDATES (at most, default 1000), DEVICES (default 3)
+	@.ci/setup test
+	@$(MAKE) --no-print-directory programs
+	DROVER_PROGRAMS=$(CURDIR)/build go test -timeout 6000m -count=1 -v ./test/soak -for $(or $(MINUTES),2)m -updates $(or $(UPDATES),1000) -devices $(or $(DEVICES),3)
+
 clean: ## remove what make built
 	rm -rf build demo
 
-.PHONY: help setup build programs demo test short lint fuzz bench-delta clean
+.PHONY: help setup build programs demo test short lint fuzz bench-delta crash kill soak clean

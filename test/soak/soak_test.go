@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -159,11 +160,13 @@ func (s *soak) converge(ro registry.Rollout) {
 
 // usage says what hub and daemons hold.
 func (s *soak) usage() string {
+	runtime.GC() // the pushes of the test itself leave garbage behind
+	debug.FreeOSMemory()
 	hub := rig.UsageOf(os.Getpid())
 	out := fmt.Sprintf("hub (in the test) %d MiB, %d files, %d goroutines", hub.RSS>>20, hub.Files, runtime.NumGoroutine())
 	for _, d := range s.devices {
 		u := rig.UsageOf(d.PID())
-		out += fmt.Sprintf("; %s %d MiB, %d files, %.0f goroutines", d.Name, u.RSS>>20, u.Files, d.Metric("go_goroutines"))
+		out += fmt.Sprintf("; %s %d MiB, %d files, %d threads", d.Name, u.RSS>>20, u.Files, u.Threads)
 	}
 	return out
 }

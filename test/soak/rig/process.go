@@ -46,8 +46,9 @@ func Children(parent int) (pids []int) {
 
 // Usage is what a process holds.
 type Usage struct {
-	RSS   int64 // bytes
-	Files int
+	RSS     int64 // bytes
+	Files   int
+	Threads int
 }
 
 // UsageOf asks the kernel.
@@ -61,6 +62,9 @@ func UsageOf(pid int) (u Usage) {
 		return u
 	}
 	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Threads:"); ok {
+			u.Threads, _ = strconv.Atoi(strings.TrimSpace(rest))
+		}
 		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
 			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			u.RSS = kb << 10

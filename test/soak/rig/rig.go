@@ -280,19 +280,6 @@ func (d *Device) Committed(release string) bool {
 	return ok && s.Model.Release == release && s.Model.Results >= 5 && a != nil && a.Path == release && s.State.Update.State == "idle"
 }
 
-// Metric is a value of the page's /metrics; -1 when there is none.
-func (d *Device) Metric(name string) float64 {
-	_, b := d.get("/metrics")
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			if v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil {
-				return v
-			}
-		}
-	}
-	return -1
-}
-
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
