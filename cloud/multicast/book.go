@@ -237,7 +237,7 @@ func (b *book) note(device string, now time.Time) {
 // quiet is for how long nobody else must have asked before a gathering is over:
 // longer the more devices there are.
 func (b *book) quiet() time.Duration {
-	return min(max(b.times.Hold, time.Duration(b.crowd)*b.times.PerDevice), time.Second)
+	return min(max(b.times.Hold, time.Duration(b.crowd)*b.times.PerDevice), 2*time.Second)
 }
 
 // next is what to send now, or, without anything, how long to wait for it; 0

@@ -126,7 +126,7 @@ func TestManyDevicesOneCopy(t *testing.T) {
 			s.Request(fmt.Sprintf("d%d", i), get(d, 0, 0b1111))
 			time.Sleep(time.Millisecond)
 		}
-		rest(time.Second)
+		rest(3 * time.Second)
 		if want := []string{d[:4] + "/0", d[:4] + "/1", d[:4] + "/2", d[:4] + "/3"}; !slices.Equal(shelf.all(), want) {
 			t.Fatalf("sent %v", shelf.all())
 		}
@@ -165,7 +165,7 @@ func TestTheSecondSendingWaitsForAll(t *testing.T) {
 		for i := range 200 {
 			s.Request(fmt.Sprintf("d%d", i), get(d, 0, 0xff, 0xff))
 		}
-		rest(5 * time.Second)
+		rest(8 * time.Second)
 		for i := range 200 { // each lost another chunk, each says so at another time
 			s.Request(fmt.Sprintf("d%d", i), again(d, i%16, 1))
 			time.Sleep(4 * time.Millisecond)
