@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
@@ -293,13 +294,17 @@ func (p point) String() string {
 	return fmt.Sprintf("%d-%s-%s-%s-%d", p.at, p.op.Kind, path.Base(p.op.Name), p.fault, p.mode)
 }
 
-// crash tries one point and says whether the fault happened.
-func (f *flow) crash(t *testing.T, p point) bool {
-	was, happened := f.suffer(t, p)
-	if !happened.hit {
-		return false
+// crash tries points, one in each run of the program, and says whether the
+// first of the faults happened.
+func (f *flow) crash(t *testing.T, points ...point) bool {
+	next, was := f.base(), f.floors
+	for i, p := range points {
+		hit := false
+		if was, hit = f.suffer(t, next, was, p); !hit && i == 0 {
+			return false
+		}
+		next = next.restarted(p.mode)
 	}
-	next := happened.board.restarted(p.mode)
 	m := f.machine()
 	d, err := boot(t, f.cloud, next, m)
 	if err != nil {
@@ -363,26 +368,17 @@ func (b *booted) leavesNothing(t *testing.T) {
 	}
 }
 
-// outcome of the run that suffered the fault.
-type suffered struct {
-	board *board
-	hit   bool
-}
-
-// suffer runs the update into the fault and returns what must not go back.
-func (f *flow) suffer(t *testing.T, p point) (was floors, s suffered) {
-	b := f.base()
-	s.board = b
-	was = f.floors
+// suffer runs the update into the fault and returns what must not go back from
+// then on, and whether the fault happened.
+func (f *flow) suffer(t *testing.T, b *board, was floors, p point) (_ floors, hit bool) {
 	b.disk.Inject(p.at, p.fault)
 	m := f.machine()
 	d, err := boot(t, f.cloud, b, m)
 	if err != nil { // the program ends; whoever supervises it starts it again
-		s.hit = b.disk.Injected() != nil
-		if !s.hit {
+		if b.disk.Injected() == nil {
 			t.Fatal(err)
 		}
-		return was, s
+		return was, true
 	}
 	d.run()
 	d.offer(f.world)
@@ -391,21 +387,21 @@ func (f *flow) suffer(t *testing.T, p point) (was floors, s suffered) {
 		limit = 2 * time.Minute
 	}
 	_, over := d.ends(f.release, limit)
-	s.hit = b.disk.Injected() != nil
-	if s.hit && !p.fault.Cuts() && p.fault != disk.Dead && !slices.Contains(f.runs, m.answering()) {
+	hit = b.disk.Injected() != nil
+	if hit && !p.fault.Cuts() && p.fault != disk.Dead && !slices.Contains(f.runs, m.answering()) {
 		t.Errorf("during the fault %q answers", m.answering())
 	}
 	// Whether a new anchor was begun before is found out at the start alone.
 	newAnchor := f.before == nil && path.Dir(p.op.Name) == anchorDir
-	if s.hit && !over && p.fault != disk.Dead && p.fault != disk.Full && !b.disk.IsCut() && !newAnchor {
+	if hit && !over && p.fault != disk.Dead && p.fault != disk.Full && !b.disk.IsCut() && !newAnchor {
 		t.Errorf("a fault that passed stopped the update: %+v %v", d.Status(), d.history())
 	}
-	if now := d.floors(t); s.hit {
+	if now := d.floors(t); hit {
 		was = was.and(now)
 	}
 	b.disk.AfterCut(p.mode) // nothing that the stop would still write counts
 	d.stop()
-	return was, s
+	return was, hit
 }
 
 // points lists the matrix of a flow.
@@ -554,4 +550,40 @@ func TestCrashMatrix(t *testing.T) {
 		}
 	}
 	fmt.Fprintf(os.Stdout, "crash-matrix points=%d bricks=%d seconds=%.1f\n", points.Load(), bricks.Load(), time.Since(began).Seconds())
+}
+
+// TestCrashDuringRecovery lets the power go a second time, while the device
+// recovers from the first.
+func TestCrashDuringRecovery(t *testing.T) {
+	many := 60
+	if testing.Short() || crashDefault(true) > 50 {
+		many = 20
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	cut := func(most int) point {
+		p := point{at: 1 + rng.IntN(most), fault: disk.CutBefore + disk.Fault(rng.IntN(2)), mode: disk.Mode(rng.IntN(int(disk.NumModes)))}
+		if rng.IntN(4) == 0 {
+			p.fault = disk.Flip
+		}
+		return p
+	}
+	hit := 0
+	for _, f := range flows(t) {
+		for range many {
+			first, second := cut(200), cut(120)
+			t.Run(fmt.Sprint(f.name, "/", first, "/", second), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					if f.crash(t, first, second) {
+						hit++
+					}
+				})
+			})
+		}
+	}
+	if hit < many {
+		t.Errorf("only %d of %d first faults happened", hit, 5*many)
+	}
+	fmt.Fprintf(os.Stdout, "crash-recovery points=%d\n", hit)
 }
