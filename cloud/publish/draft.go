@@ -30,7 +30,7 @@ type Draft struct {
 type Need struct {
 	Role      string   `json:"role"`    // the document's
 	Version   int64    `json:"version"` // the document's
-	By        string   `json:"by"`      // "today's" or "new" keys of the role
+	By        string   `json:"by"`      // "today's" or "the new" keys of the role
 	Threshold int      `json:"threshold"`
 	Signed    []string `json:"signed"` // key ids
 	Missing   []string `json:"missing"`
@@ -67,12 +67,12 @@ func (d *Draft) rings(doc *document) (rings []keyring, by []string, err error) {
 		if err := add("today's", d.base[wire.RoleRoot]); err != nil {
 			return nil, nil, err
 		}
-		return rings, by, add("new", doc)
+		return rings, by, add("the new", doc)
 	}
 	from := d.find(namer(doc.role))
 	who := "today's"
 	if from != d.base[namer(doc.role)] {
-		who = "new"
+		who = "the new"
 	}
 	return rings, by, add(who, from)
 }
@@ -233,7 +233,7 @@ func (d *Draft) Finish(ctx context.Context, repo Repo, now time.Time) error {
 	}
 	for _, n := range needs {
 		if !n.Met() {
-			return fail(ErrKeys, "%s version %d has %d of %d signatures by its %s keys; may still sign: %s", n.Role, n.Version, len(n.Signed), n.Threshold, n.By, shortIDs(n.Missing))
+			return fail(ErrKeys, "%s version %d has %d of %d signatures by %s keys; may still sign: %s", n.Role, n.Version, len(n.Signed), n.Threshold, n.By, shortIDs(n.Missing))
 		}
 	}
 	var out []Metadata

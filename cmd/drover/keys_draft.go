@@ -51,7 +51,7 @@ func (s *draftState) text(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, n := range s.Needs {
-		line := fmt.Sprintf("%s version %d: %d of %d signatures by its %s keys", n.Role, n.Version, len(n.Signed), n.Threshold, n.By)
+		line := fmt.Sprintf("%s version %d: %d of %d signatures by %s keys", n.Role, n.Version, len(n.Signed), n.Threshold, n.By)
 		if !n.Met() {
 			line += "; may still sign: " + shortAll(n.Missing)
 		}
