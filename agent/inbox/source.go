@@ -59,14 +59,17 @@ func (s *Source) Read(ctx context.Context, ref wire.BlobRef, chunks []int, give 
 	left := chunks
 	for path, off := range files {
 		if len(left) == 0 {
-			return nil
+			break
 		}
 		var err error
 		if left, err = readChunks(ctx, path, off, ref, left, give); err != nil {
 			failed = err
 		}
 	}
-	if len(left) > 0 && failed == nil {
+	switch {
+	case len(left) == 0:
+		return nil // whatever another file lacked
+	case failed == nil:
 		failed = fmt.Errorf("inbox: %d chunks of %s are damaged in every bundle at hand", len(left), ref.Digest)
 	}
 	return failed
