@@ -22,7 +22,7 @@ PURE_PACKAGES = $(shell go list ./... | grep -vxF -f <(go list $(CGO_PACKAGES)) 
 # Parsers of bytes that come from outside the process: a second of fuzzing each
 # is part of the tests, under a minute and a half in all.
 FUZZ_PACKAGES := ./agent/enroll ./agent/link ./agent/wire ./camera ./camera/ipc ./cloud/broker ./cloud/identity \
-  ./cloud/monitor ./cloud/multicast ./infer/host/... ./infer/modelfile ./ota ./ota/store ./ota/trust
+  ./cloud/monitor ./cloud/multicast ./infer/host/... ./infer/modelfile ./ota ./ota/bundle ./ota/store ./ota/trust
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
