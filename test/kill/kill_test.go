@@ -75,19 +75,24 @@ func TestKilledDuringUpdates(t *testing.T) {
 	for round := range *rounds {
 		next := f.Release(fmt.Sprint("round ", round), 150_000)
 		var ro registry.Rollout
+		how := ""
 		update := func() { ro = f.RollOut(next) }
 		if round%2 == 0 {
 			update()
 			rig.Eventually(t, "the update under way", func() bool { s, _ := d.Snapshot(); return s.State.Update.Release == next })
 			time.Sleep(time.Duration(rng.Int64N(int64(1500 * time.Millisecond))))
+			s, _ := d.Snapshot()
+			how = "killed in " + string(s.State.Update.State)
 			d.Kill()
 			count.moment++
 		} else {
 			c := calls[rng.IntN(len(calls))]
 			n := 1 + rng.IntN(c.many)
+			how = fmt.Sprintf("killed at %s %d", c.name, n)
 			if killedAt(t, strace, d, c.name, n, update, func() bool { return d.Committed(next) }) {
 				count.call++
 			} else {
+				how = fmt.Sprintf("no %s %d, killed after the update", c.name, n)
 				count.late++ // the update was over before: an unwanted end between updates
 				d.Kill()
 			}
@@ -97,6 +102,7 @@ func TestKilledDuringUpdates(t *testing.T) {
 		rig.Eventually(t, "committed after the kill", func() bool { return d.Committed(next) })
 		count.committed++
 		last = next
+		t.Logf("round %d: %s", round, how)
 		rig.Eventually(t, "the end of the rollout", func() bool { return f.State(ro.ID) == rollout.Done })
 	}
 	fmt.Printf("kill rounds=%d random=%d syscall=%d between=%d committed=%d seconds=%.0f\n",
@@ -114,6 +120,9 @@ func killedAt(t *testing.T, strace string, d *rig.Device, call string, n int, up
 	}
 	defer func() {
 		_ = cmd.Process.Signal(os.Interrupt) // it lets go of the daemon, or has ended with it
+		// It has been seen to wait for ever; without it the kernel lets go.
+		stuck := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		defer stuck.Stop()
 		_ = cmd.Wait()
 	}()
 	update()
