@@ -162,6 +162,28 @@ func TestABundleForAnotherDevice(t *testing.T) {
 	w.event("gate-1", "the refusal at the hub", about("theirs.drover", wire.ReasonPlan))
 }
 
+// A device that loses power while it takes a release from a file goes on from
+// that file when it comes back; the broker stays away all the time.
+func TestAPowerCutWhileAReleaseArrivesByFile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.startHub()
+	v1, v2 := w.release(tinymodel.Options{Name: "one"}), w.release(tinymodel.Options{Name: "two", Padding: 3_000_000})
+	d := w.deviceWith("gate-1", v1)
+	w.stopHub()
+	w.rollOut(v2.Path)
+	whole := w.bundle(v2, cloud.BundleOptions{Valid: time.Hour})
+	d.drop("two.drover", whole)
+	d.shows("an update under way", func(s statuspage.Snapshot) bool { return s.State.Update.State != wire.Idle })
+	d.kill()
+	d.start()
+	d.answers(v2.Path)
+	d.inbox("done/two.drover")
+	d.kill()
+	d.start()
+	d.answers(v2.Path)
+}
+
 // A device that has heard of a release by the broker, which cannot bring it,
 // takes the bytes out of a bundle, though the bundle's metadata is older; one
 // damaged blob costs that file alone.
