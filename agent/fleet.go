@@ -174,6 +174,12 @@ func readToken(path string) (string, error) {
 	return string(b), err
 }
 
+// fetchPause is how long a device waits for chunks before it says that they did
+// not come. The hub gathers a crowd for 3 s at most and is given two pauses, of
+// which the second is twice as long, before HTTPS is tried: 4.5 s at least.
+// A device alone, whom the hub answers at once, has a lost window again after one.
+const fetchPause = 2 * time.Second
+
 // join puts together what a member has.
 func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunks.Source, error) {
 	cert, err := id.Certificate(key)
@@ -209,7 +215,7 @@ func (a *Agent) join(id enroll.Identity, key crypto.Signer) (*member, *chunks.So
 	m.updater, err = ota.New(ota.Config{
 		Device: id.Device, Labels: a.currentLabels(), Capabilities: capabilities,
 		Store: a.store, Trust: overheard{ota.FromTrust(m.trust), m.asker},
-		Fetcher: fetch.New(fetch.Config{Near: m.near(), Source: source, Far: far, Logger: a.log}),
+		Fetcher: fetch.New(fetch.Config{Near: m.near(), Source: source, Far: far, Pause: fetchPause, Logger: a.log}),
 		Prober:  prober{a}, Activator: activator{a}, Health: judge{a}, Anchor: a.anchor, Inspect: inspect,
 		OnEvent: a.event, Logger: a.log,
 	})

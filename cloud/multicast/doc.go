@@ -5,8 +5,8 @@
 //
 // # When a chunk is sent
 //
-// The first time, after a moment in which requests are gathered; the moment is
-// longer when many devices ask. While the blob flows, what is asked for next
+// The first time, after a moment in which requests are gathered: a twentieth of a
+// second for one device, longer with each that joins in. While the blob flows, what is asked for next
 // follows at once: everybody listens.
 //
 // The second time is the last on the shared topic within an hour, so it waits

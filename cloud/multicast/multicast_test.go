@@ -143,7 +143,7 @@ func TestWhileItFlowsNothingIsSentTwice(t *testing.T) {
 		for _, dev := range []string{"fast", "slow", "slower"} {
 			s.Request(dev, get(d, 0, 0xff, 0xff))
 		}
-		rest(510 * time.Millisecond)
+		rest(60 * time.Millisecond)
 		s.Request("fast", get(d, 16, 0xff, 0xff))
 		rest(time.Millisecond)
 		if n := len(shelf.all()); n != 32 {
@@ -156,6 +156,34 @@ func TestWhileItFlowsNothingIsSentTwice(t *testing.T) {
 		rest(time.Minute)
 		if n := len(shelf.all()); n != 32 {
 			t.Fatalf("%d sent", n)
+		}
+	})
+}
+
+// The only device that updates waits for nobody, whatever it asks for and
+// however long it takes between its windows.
+func TestALonelyDeviceIsAnsweredAtOnce(t *testing.T) {
+	run(t, 64*wire.ChunkSize, func(s *Server, shelf *shelf, d string) {
+		other, d2 := newShelf(5)
+		shelf.blobs[d2] = other.blobs[d2]
+		for i, q := range [][]byte{get(d2, 0, 1), get(d, 0, 0xff), get(d, 8, 0xff), get(d, 16, 0xff, 0xff), get(d, 32, 1)} {
+			before := len(shelf.all())
+			s.Request("a", q)
+			rest(100 * time.Millisecond)
+			if len(shelf.all()) == before {
+				t.Errorf("request %d waits", i)
+			}
+			rest(time.Duration(i) * time.Minute)
+		}
+		for i := range 400 { // a crowd, at another time
+			s.Request(fmt.Sprintf("d%d", i), get(d, 40, 1))
+		}
+		rest(time.Hour)
+		before := len(shelf.all())
+		s.Request("a", get(d, 0, 1))
+		rest(100 * time.Millisecond)
+		if len(shelf.all()) == before {
+			t.Error("a device waits for a crowd that is gone")
 		}
 	})
 }

@@ -312,12 +312,15 @@ func (j *job) failed(w *way, waited bool) {
 			sole = false
 		}
 	}
-	if waited && sole {
+	if waited && (sole || w.push != nil && w.fails == 1) {
+		// What is shared by many may take its time to begin: the hub is asked
+		// once more before a source that costs a copy for each device.
 		j.wait = min(2*j.wait, j.f.cfg.MaxPause)
 		return
 	}
 	if !sole {
 		j.f.stats.moved.Add(1)
+		j.wait = j.pause()
 	}
 	w.until = time.Now().Add(jitter(min(j.f.cfg.Pause<<min(w.fails-1, 16), j.f.cfg.MaxPause)))
 }
