@@ -284,11 +284,12 @@ func (j *job) lapse(ctx context.Context) {
 		return
 	}
 	j.stop(&j.settling)
-	j.stop(&j.reading) // too slow: another source may do better
+	hung := j.reading != nil // in the middle of an answer: another source may do better
+	j.stop(&j.reading)
 	j.settled = false
 	j.giveUp()
 	j.listen = time.Now() // the pause was jittered, and long enough to listen
-	if !j.gained {
+	if !j.gained || hung {
 		j.failed(w, true)
 		for _, n := range j.ways {
 			if n.near { // a stick may have been put in meanwhile
