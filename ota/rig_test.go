@@ -239,7 +239,6 @@ type device struct {
 	mu     sync.Mutex
 	events []wire.Event
 	mute   bool // the network carries no chunks
-	up     time.Duration
 
 	cancel context.CancelFunc
 	ended  chan error

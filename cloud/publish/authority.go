@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
-	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -237,10 +236,4 @@ func shortIDs(ids []string) string {
 		out = append(out, ShortID(id))
 	}
 	return strings.Join(out, ", ")
-}
-
-// validID says whether a string has the form of a key id.
-func validID(id string) bool {
-	b, err := hex.DecodeString(id)
-	return err == nil && len(b) == 32
 }

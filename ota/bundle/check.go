@@ -13,7 +13,6 @@ type checker struct {
 	entries int // without the head
 	place   int // order of the last metadata; 4 after current
 	version int64
-	roles   int
 	blobs   map[string]bool
 }
 
