@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/droverhq/drover/agent/wire"
 )
 
 const good = `
@@ -81,6 +83,28 @@ func TestAnchor(t *testing.T) {
 		next.Anchor.TPM += "x"
 		if keys := c.NeedsRestart(&next); len(keys) != 1 || keys[0] != "anchor" {
 			t.Errorf("a change of anchor needs a restart: %v", keys)
+		}
+	}
+}
+
+func TestSources(t *testing.T) {
+	many := "[" + strings.Repeat("'https://h:1', ", wire.MaxSources+1) + "]"
+	for _, tc := range []struct {
+		yaml string
+		ok   bool
+	}{
+		{"['https://hub.example:8443']", true}, {"['https://hub.example', 'https://[::1]:1/']", true}, {"[]", true},
+		{"['http://hub.example:80']", false}, {"['hub.example:443']", false}, {"['https://']", false}, {"['https://h/blobs']", false},
+		{"['https://u:p@h']", false}, {"['https://h?x=1']", false}, {"['https://h:port']", false}, {many, false},
+	} {
+		c, err := Parse([]byte("device: a\nsources: " + tc.yaml + "\n"))
+		if (err == nil) != tc.ok || err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "sources")) {
+			t.Errorf("%s: %v", tc.yaml, err)
+		}
+		next := c
+		next.Sources = []string{"https://other:1"}
+		if keys := c.NeedsRestart(&next); tc.ok && (len(keys) != 1 || keys[0] != "sources") {
+			t.Errorf("a change of sources needs a restart: %v", keys)
 		}
 	}
 }
