@@ -106,6 +106,9 @@ func (v *Vision) oneModel(ctx context.Context, u *modelUnit, first bool) (up boo
 			v.attachAll(u)
 		}
 		if first {
+			// Starts that failed before are no crashes of what answers: a busy
+			// device may take more than one.
+			u.restarts = 0
 			close(u.ready)
 		} else {
 			v.event(wire.EventChild, u.model.Release.Path, "model child is back")
