@@ -16,7 +16,8 @@ type options struct {
 	clients, rounds int
 	size            int
 	dir             string
-	independent     bool
+	ways            []way
+	limit           time.Duration // of a round
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -26,9 +27,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fs.IntVar(&o.rounds, "rounds", 3, "rounds of each way, alternating")
 	fs.IntVar(&o.size, "size", 3_600_000, "bytes of the model")
 	fs.StringVar(&o.dir, "dir", "", "folder for the devices' stores (default: a temporary one)")
-	fs.BoolVar(&o.independent, "independent", true, "also with losses of each device for itself")
+	fs.DurationVar(&o.limit, "limit", 5*time.Minute, "of a round")
+	alone := fs.Bool("independent", true, "also with losses of each device for itself")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	o.ways = []way{plain, clean, lossy}
+	if *alone {
+		o.ways = append(o.ways, independent)
 	}
 	r, err := bench(ctx, o, out)
 	if err != nil {
@@ -62,13 +68,9 @@ func bench(ctx context.Context, o options, out io.Writer) (r map[way][]result, e
 	}
 	defer s.close()
 	fmt.Fprintf(out, "%d devices, a model of %d bytes in %d chunks, one mosquitto\n", o.clients, o.size, s.model.Count())
-	ways := []way{plain, clean, lossy, independent}
-	if !o.independent {
-		ways = ways[:3]
-	}
 	r = map[way][]result{}
 	for i := range o.rounds {
-		for _, w := range ways {
+		for _, w := range o.ways {
 			res, err := s.round(ctx, w)
 			if err != nil {
 				return nil, fmt.Errorf("round %d, %s: %w", i+1, w, err)
@@ -85,6 +87,7 @@ type result struct {
 	ratio float64 // bytes published by the hub by bytes of the model
 	wall  time.Duration
 	first time.Duration // the first device was complete
+	done  int           // devices that are
 	sent  string        // what was sent, in words
 }
 

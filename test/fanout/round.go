@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,6 @@ const (
 	loss     = 0.05
 	late     = 0.10
 	lateTill = 0.5 // of the model published
-	deadline = 5 * time.Minute
 )
 
 // hub is the hub's side of one round.
@@ -112,9 +112,12 @@ func (s *stage) round(ctx context.Context, w way) (res result, err error) {
 	s.rounds++
 	dir := filepath.Join(s.dir, fmt.Sprint("round-", s.rounds))
 	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(ctx, s.o.limit)
 	g, ctx := errgroup.WithContext(ctx)
+	defer func() { // before the folder goes
+		cancel()
+		err = errors.Join(err, g.Wait())
+	}()
 	h, err := s.newHub(w)
 	if err != nil {
 		return res, err
@@ -148,12 +151,12 @@ func (s *stage) round(ctx context.Context, w way) (res result, err error) {
 	res.first = res.wall
 	for d := range done {
 		res.first = min(res.first, d)
+		res.done++
 	}
 	st := h.server.Stats()
 	res.ratio = float64(h.count.total()) / float64(s.model.Size)
 	res.sent = fmt.Sprintf("%d chunks, %d of them again to all, %d to one; %d requests", st.Chunks, st.Second, st.Repairs, st.Requests)
-	cancel()
-	return res, g.Wait()
+	return res, nil
 }
 
 // fetchAll lets the devices update, all at once or some of them late.
