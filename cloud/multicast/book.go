@@ -21,6 +21,10 @@ const (
 // be one that was made before.
 const flowGrace = time.Second
 
+// perMissing is how many times longer than for one that may follow is waited for
+// devices that will.
+const perMissing = 5
+
 // lately is for how long a device that asked counts as one that is updating.
 const lately = 10 * time.Second
 
@@ -35,6 +39,7 @@ type book struct {
 	waiting int                  // repairs
 	active  map[string]time.Time // devices, when they last asked for anything
 	crowd   int                  // how many did so lately
+	grew    time.Time            // when that was last one more
 	counted time.Time
 	lag     time.Duration // about how long the broker takes for a chunk
 	shared  bool          // the last one sent was shared: repairs get every other turn
@@ -218,6 +223,7 @@ func (b *book) repair(i item) bool {
 func (b *book) note(device string, now time.Time) {
 	if _, known := b.active[device]; !known {
 		b.crowd++
+		b.grew = now
 	}
 	if len(b.active) >= maxJoined {
 		clear(b.active)
@@ -311,7 +317,7 @@ func (b *book) due(bl *blob, now time.Time) (time.Time, bool) {
 	case len(bl.first.chunks) > 0 && bl.first.open:
 		return now, true
 	case len(bl.first.chunks) > 0:
-		return earliest(bl.first.fresh.Add(max(quiet, b.times.Gather)), bl.first.since.Add(b.times.GatherMax)), true
+		return b.gathered(bl), true
 	case len(bl.second.chunks) == 0:
 		return now, false
 	case bl.second.open:
@@ -322,6 +328,22 @@ func (b *book) due(bl *blob, now time.Time) (time.Time, bool) {
 		due = after
 	}
 	return earliest(due, bl.second.since.Add(b.times.HoldMax)), true
+}
+
+// gathered is when a gathering of those who want a blob is over. Devices that
+// update together ask for the same blobs one after the other: those of the crowd
+// that have not asked for this one are waited for, the longer the more there are;
+// when all have, only whether the crowd still grows matters.
+func (b *book) gathered(bl *blob) time.Time {
+	if len(bl.joined) < b.crowd {
+		most := min(max(time.Duration(b.crowd)*perMissing*b.times.PerDevice, b.times.Gather), b.times.GatherMax)
+		return bl.first.since.Add(most)
+	}
+	due := bl.first.fresh.Add(b.times.Gather)
+	if still := b.grew.Add(b.quiet()); still.After(due) {
+		due = still
+	}
+	return earliest(due, bl.first.since.Add(b.times.GatherMax))
 }
 
 func earliest(a, b time.Time) time.Time {

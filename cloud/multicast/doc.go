@@ -6,7 +6,8 @@
 // # When a chunk is sent
 //
 // The first time, after a moment in which requests are gathered: a twentieth of a
-// second for one device, longer with each that joins in. While the blob flows, what is asked for next
+// second for one device, longer with each that joins in, and until those that
+// lately asked for another blob ask for this one, but never more than 3 s. While the blob flows, what is asked for next
 // follows at once: everybody listens.
 //
 // The second time is the last on the shared topic within an hour, so it waits

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -21,20 +22,25 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
-	var o options
+	o := options{ways: all()}
 	fs := flag.NewFlagSet("fanout", flag.ContinueOnError)
 	fs.IntVar(&o.clients, "clients", 200, "devices")
 	fs.IntVar(&o.rounds, "rounds", 3, "rounds of each way, alternating")
 	fs.IntVar(&o.size, "size", 3_600_000, "bytes of the model")
 	fs.StringVar(&o.dir, "dir", "", "folder for the devices' stores (default: a temporary one)")
 	fs.DurationVar(&o.limit, "limit", 5*time.Minute, "of a round")
-	alone := fs.Bool("independent", true, "also with losses of each device for itself")
+	fs.Func("ways", "of plain,clean,lossy,independent (default all)", func(s string) error {
+		o.ways = nil
+		for w := range strings.SplitSeq(s, ",") {
+			if !slices.Contains(all(), way(w)) {
+				return fmt.Errorf("no way %q", w)
+			}
+			o.ways = append(o.ways, way(w))
+		}
+		return nil
+	})
 	if err := fs.Parse(args); err != nil {
 		return err
-	}
-	o.ways = []way{plain, clean, lossy}
-	if *alone {
-		o.ways = append(o.ways, independent)
 	}
 	r, err := bench(ctx, o, out)
 	if err != nil {
@@ -54,6 +60,8 @@ const (
 	lossy       way = "lossy"
 	independent way = "independent"
 )
+
+func all() []way { return []way{plain, clean, lossy, independent} }
 
 // bench runs all rounds and says how each went.
 func bench(ctx context.Context, o options, out io.Writer) (r map[way][]result, err error) {
