@@ -175,8 +175,8 @@ func readToken(path string) (string, error) {
 }
 
 // fetchPause is how long a device waits for chunks before it says that they did
-// not come. The hub gathers a crowd for 3 s at most and is given two pauses, of
-// which the second is twice as long, before HTTPS is tried: 4.5 s at least.
+// not come. The hub gathers a crowd for 8 s at most and is given three pauses, each
+// twice as long as the one before, ahead of HTTPS: 10.5 s at least.
 // A device alone, whom the hub answers at once, has a lost window again after one.
 const fetchPause = 2 * time.Second
 

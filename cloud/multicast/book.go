@@ -175,11 +175,11 @@ func (b *book) take(device string, g *wire.Get, size int64, now time.Time) (r ta
 // for it. A request, too, has a way behind it, as long as the broker lags: while
 // a blob flows, a device that seems to come late may have listened for long.
 func (b *book) onItsWay(bl *blob, p past, j join, again bool, now time.Time) bool {
-	grace := 2*b.quiet() + 10*b.lag
-	if again {
-		return now.Sub(p.last) < grace
+	hold := b.hold(bl)
+	if again { // it has seen what came after, or that nothing was on its way
+		return now.Sub(p.last) < hold/2+5*b.lag
 	}
-	return p.last.After(j.at) || now.Sub(bl.flow) < grace+flowGrace
+	return p.last.After(j.at) || now.Sub(bl.flow) < 2*hold+10*b.lag+min(flowGrace, hold)
 }
 
 func (b *book) blob(digest string, size int64, now time.Time) *blob {
@@ -244,6 +244,13 @@ func (b *book) note(device string, now time.Time) {
 // longer the more devices there are.
 func (b *book) quiet() time.Duration {
 	return min(max(b.times.Hold, time.Duration(b.crowd)*b.times.PerDevice), 2*time.Second)
+}
+
+// hold is quiet before a chunk is sent for the second time: to wait for long to
+// spare a small blob is not worth it, when the next one begins without those who
+// wait.
+func (b *book) hold(bl *blob) time.Duration {
+	return min(b.quiet(), max(time.Duration(4*len(bl.sent)), 1)*b.times.Hold)
 }
 
 // next is what to send now, or, without anything, how long to wait for it; 0
@@ -323,8 +330,9 @@ func (b *book) due(bl *blob, now time.Time) (time.Time, bool) {
 	case bl.second.open:
 		return now, true
 	}
-	due := bl.second.fresh.Add(quiet)
-	if after := bl.flow.Add(quiet); after.After(due) {
+	hold := b.hold(bl)
+	due := bl.second.fresh.Add(hold)
+	if after := bl.flow.Add(hold); after.After(due) {
 		due = after
 	}
 	return earliest(due, bl.second.since.Add(b.times.HoldMax)), true

@@ -7,13 +7,13 @@
 //
 // The first time, after a moment in which requests are gathered: a twentieth of a
 // second for one device, longer with each that joins in, and until those that
-// lately asked for another blob ask for this one, but never more than 3 s. While the blob flows, what is asked for next
+// lately asked for another blob ask for this one, but never more than 8 s. While the blob flows, what is asked for next
 // follows at once: everybody listens.
 //
 // The second time is the last on the shared topic within an hour, so it waits
 // until the first pass is over and those who missed something have had the time
 // to say so. With one device asking that is a twentieth of a second, with
-// hundreds a second. A device misses a chunk when it says so (wire.Get.Again),
+// hundreds two, and less for a blob of few chunks. A device misses a chunk when it says so (wire.Get.Again),
 // or when the blob flowed before the device first asked for it; otherwise the
 // chunk is still on its way, or the request was: the longer the broker takes for
 // a chunk, the longer that may be.

@@ -32,7 +32,7 @@ type Config struct {
 // Times are the moments that requests wait for each other.
 type Times struct {
 	Gather    time.Duration // before a blob begins to flow, at least; each device that joins in makes it longer; default 50 ms
-	GatherMax time.Duration // and at most, however many ask; default 3 s
+	GatherMax time.Duration // and at most, however many ask; default 8 s
 	Hold      time.Duration // before the second sending of a chunk, at least; default 50 ms
 	PerDevice time.Duration // added for each device that asks; default 10 ms
 	HoldMax   time.Duration // before the second sending of a chunk, at most; default 10 s
@@ -91,7 +91,7 @@ func New(cfg Config) *Server {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&t.Gather, 50 * time.Millisecond}, {&t.GatherMax, 3 * time.Second}, {&t.Hold, 50 * time.Millisecond}, {&t.PerDevice, 10 * time.Millisecond}, {&t.HoldMax, 10 * time.Second}} {
+	}{{&t.Gather, 50 * time.Millisecond}, {&t.GatherMax, 8 * time.Second}, {&t.Hold, 50 * time.Millisecond}, {&t.PerDevice, 10 * time.Millisecond}, {&t.HoldMax, 10 * time.Second}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}

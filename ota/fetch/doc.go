@@ -13,8 +13,8 @@
 // Any of them may bring any chunk of a blob. A request is for a window of
 // chunks at most, and one source is asked at a time. One that fails, or brings
 // nothing for a pause, rests for a time that doubles, and the next is asked for
-// the same chunks; the hub, which may be gathering a crowd, is given a second and
-// longer pause first; what the first brings late is still taken. So a chunk is paid
+// the same chunks; the hub, which may be gathering a crowd, is given two more and
+// longer pauses first; what the first brings late is still taken. So a chunk is paid
 // for twice only after a whole pause without any.
 //
 // # Asking and listening

@@ -313,9 +313,9 @@ func (j *job) failed(w *way, waited bool) {
 			sole = false
 		}
 	}
-	if waited && (sole || w.push != nil && w.fails == 1) {
+	if waited && (sole || w.push != nil && w.fails <= 2) {
 		// What is shared by many may take its time to begin: the hub is asked
-		// once more before a source that costs a copy for each device.
+		// twice more before a source that costs a copy for each device.
 		j.wait = min(2*j.wait, j.f.cfg.MaxPause)
 		return
 	}

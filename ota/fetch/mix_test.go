@@ -111,7 +111,7 @@ func TestACrowdDoesNotMoveToHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := randomBlob(40 * wire.ChunkSize)
 		far := &reader{blob: blob}
-		f, h := mixed(blob, Config{Far: []Reader{far}}, func(n int) (time.Duration, bool) { return 3 * time.Second, n != 1 })
+		f, h := mixed(blob, Config{Far: []Reader{far}}, func(n int) (time.Duration, bool) { return max(0, 8-time.Duration(n)*3) * time.Second, n == 0 || n > 2 })
 		part := &memPart{}
 		if err := f.Fetch(t.Context(), wire.NewBlobRef(blob), part, nil, nil); err != nil || !bytes.Equal(part.synced, blob) {
 			t.Fatal(err)
