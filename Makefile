@@ -37,9 +37,10 @@ build: setup programs ## build the four programs into build/
 
 programs:
 	@mkdir -p build
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/droverd ./cmd/drover
-	go build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/drover-camera
-	$(INFER_CGO) go build -trimpath -ldflags '$(LDFLAGS)' -tags customenv,gocv_specific_modules -o build/ ./cmd/drover-infer
+	@echo building droverd, drover, drover-camera and drover-infer >&2
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/droverd ./cmd/drover
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/drover-camera
+	@$(INFER_CGO) go build -trimpath -ldflags '$(LDFLAGS)' -tags customenv,gocv_specific_modules -o build/ ./cmd/drover-infer
 
 demo: ## train, sign, roll out and replace a model on a real device daemon; ONCE=1 runs the story without asking
 	@.ci/setup demo

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -86,29 +87,50 @@ func GoldenPatterns(spec *infer.Spec) ([]GoldenPicture, error) {
 	return out, nil
 }
 
-// goldenOf runs the pictures through the runtime's own kernels and writes down
-// what they give.
+// goldenOf writes down what the runtime's own kernels give for the pictures,
+// and what XNNPACK gives where it takes the model and differs.
 func goldenOf(ctx context.Context, o host.Options, model []byte, spec *infer.Spec, pictures []GoldenPicture) (*wire.Golden, error) {
-	child, err := host.Start(ctx, o)
+	builtin, _, err := outputsOf(ctx, o, model, spec, pictures, protocol.Builtin)
 	if err != nil {
 		return nil, err
 	}
-	defer child.Close()
-	if _, err := child.Load(ctx, model, spec, protocol.Runtime{Delegate: protocol.Builtin, Threads: 1}); err != nil {
+	fast, used, err := outputsOf(ctx, o, model, spec, pictures, protocol.XNNPACK)
+	if err != nil {
 		return nil, err
 	}
 	g := &wire.Golden{V: wire.Version}
 	for i, p := range pictures {
-		answer, err := child.Classify(ctx, p.Frame, make([]byte, spec.Contract.Output.Bytes()))
-		if err != nil {
-			return nil, fmt.Errorf("golden input %d (%s): %w", i, p.Label, err)
-		}
-		g.Cases = append(g.Cases, wire.GoldenCase{
+		k := wire.GoldenCase{
 			Width: p.Frame.Width, Height: p.Frame.Height, Format: p.Frame.Format.String(),
-			Pixels: packed(p.Frame), Output: answer.Output, Label: p.Label,
-		})
+			Pixels: packed(p.Frame), Output: builtin[i], Label: p.Label,
+		}
+		if used == protocol.XNNPACK && !bytes.Equal(fast[i], builtin[i]) {
+			k.XNNPACK = fast[i]
+		}
+		g.Cases = append(g.Cases, k)
 	}
 	return g, nil
+}
+
+// outputsOf runs the pictures by one delegate; used is the one that really ran.
+func outputsOf(ctx context.Context, o host.Options, model []byte, spec *infer.Spec, pictures []GoldenPicture, by protocol.Delegate) (out [][]byte, used protocol.Delegate, err error) {
+	child, err := host.Start(ctx, o)
+	if err != nil {
+		return nil, "", err
+	}
+	defer child.Close()
+	loaded, err := child.Load(ctx, model, spec, protocol.Runtime{Delegate: by, Threads: 1})
+	if err != nil {
+		return nil, "", err
+	}
+	for i, p := range pictures {
+		answer, err := child.Classify(ctx, p.Frame, make([]byte, spec.Contract.Output.Bytes()))
+		if err != nil {
+			return nil, "", fmt.Errorf("golden input %d (%s) by %s: %w", i, p.Label, by, err)
+		}
+		out = append(out, answer.Output)
+	}
+	return out, loaded.Delegate, nil
 }
 
 // packed is the pixels of a frame without the ends of its rows.

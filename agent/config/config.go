@@ -128,7 +128,7 @@ func Default() Config {
 func Load(path string) (Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Config{}, fmt.Errorf("config: %w", err)
+		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
@@ -161,6 +161,9 @@ func Parse(b []byte) (Config, error) {
 	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return Config{}, fmt.Errorf("%w: %s", ErrConfig, strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("%w: the file holds a second document (---); one is read", ErrConfig)
+	}
 	return c, c.Validate()
 }
 
@@ -174,6 +177,14 @@ func (c *Config) Validate() error {
 	}
 	if c.State == "" {
 		return bad("state: a folder is needed")
+	}
+	if c.Status.Listen != "off" {
+		if _, _, err := net.SplitHostPort(c.Status.Listen); err != nil {
+			return bad("status.listen: %q is no host:port (or off)", c.Status.Listen)
+		}
+	}
+	if c.Children.UID < 0 || c.Children.GID < 0 {
+		return bad("children: uid %d, gid %d: not negative; 0 leaves the choice to droverd", c.Children.UID, c.Children.GID)
 	}
 	if !c.Anchor.valid() {
 		return bad("anchor.tpm: %q, one of auto, off, an absolute path, tcp:host:port", c.Anchor.TPM)

@@ -13,7 +13,7 @@
 //
 // All below drover/v1/{fleet}/ (see Topics). A device is the name in its
 // client certificate; it writes only below d/{shard}/{device}/ and reads only
-// trust/#, blob/# and its own desired, command and blob.
+// trust/#, blob/# and its own desired, command, certificate and blob.
 //
 //	trust/current                  retained  Current: timestamp and snapshot
 //	trust/{role}/{version}         retained  TUF metadata, raw bytes: root, targets, models, rollouts

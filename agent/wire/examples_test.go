@@ -118,7 +118,7 @@ func examples() []example {
 		{"manifest.json", manifest(), wire.MaxManifest, true},
 		{"plan.json", plan(), wire.MaxRollouts, true},
 		{"golden.json", &wire.Golden{V: wire.Version, Cases: []wire.GoldenCase{{
-			Width: 2, Height: 1, Format: "gray8", Pixels: []byte{0, 255}, Output: []byte{0x80, 0x7f}, Label: "boot",
+			Width: 2, Height: 1, Format: "gray8", Pixels: []byte{0, 255}, Output: []byte{0x80, 0x7f}, XNNPACK: []byte{0x81, 0x7e}, Label: "boot",
 		}}}, wire.MaxGolden, true},
 		{"enroll-request.json", &wire.EnrollRequest{V: wire.Version, Secret: "0123456789abcdef0123456789abcdef", Device: "cam-1", CSR: []byte{0x30, 0}}, wire.MaxMessage, false},
 		{"enroll-response.json", &wire.EnrollResponse{

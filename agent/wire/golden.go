@@ -12,8 +12,11 @@ type GoldenCase struct {
 	Height int    `json:"height"`
 	Format string `json:"format"` // bgr8 or gray8, rows without padding
 	Pixels []byte `json:"pixels"`
-	Output []byte `json:"output"`
-	Label  string `json:"label,omitempty"` // for a person reading the file
+	Output []byte `json:"output"` // by the runtime's own kernels
+	// XNNPACK is what the XNNPACK delegate gives, where that is not the same:
+	// its arithmetic differs by a few quanta, not by an error.
+	XNNPACK []byte `json:"xnnpack,omitempty"`
+	Label   string `json:"label,omitempty"` // for a person reading the file
 }
 
 // Golden is the blob of golden inputs of one variant.
@@ -38,6 +41,9 @@ func DecodeGolden(b []byte, c infer.Contract) (*Golden, error) {
 		}
 		if len(k.Output) != c.Output.Bytes() {
 			return nil, fmt.Errorf("%w: golden input %d: %d output bytes, the contract says %d", ErrMalformed, i, len(k.Output), c.Output.Bytes())
+		}
+		if k.XNNPACK != nil && len(k.XNNPACK) != len(k.Output) {
+			return nil, fmt.Errorf("%w: golden input %d: %d output bytes of XNNPACK, the contract says %d", ErrMalformed, i, len(k.XNNPACK), len(k.Output))
 		}
 	}
 	return g, nil

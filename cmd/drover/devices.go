@@ -94,7 +94,7 @@ func devicesTable(w io.Writer, all []registry.Device, now time.Time) {
 		if s.Agent != "" {
 			health = "healthy"
 			if !s.Healthy {
-				health = fmt.Sprintf("%d problems", len(s.Problems))
+				health = fmt.Sprintf("problems: %d", len(s.Problems))
 			}
 		}
 		rows = append(rows, []string{d.ID, presence(d), age(d.LastSeen, now), active, updateText(s.Update), health, labelsText(s.Labels)})

@@ -47,6 +47,7 @@ type world struct {
 	device *device
 	events *events
 	log    *slog.Logger
+	told   bool // the story came to its end
 }
 
 // Run brings everything up and, without Once, stays until ctx ends.
@@ -85,7 +86,10 @@ func Run(ctx context.Context, o Options) (err error) {
 		return w.tell(ctx)
 	})
 	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || err == nil {
+		if o.Demo && !w.told {
+			return fmt.Errorf("up: the story was interrupted: %w", context.Canceled)
+		}
 		return nil
 	}
 	return err
@@ -120,6 +124,7 @@ func (w *world) tell(ctx context.Context) (err error) {
 	if err := summary.print(w.opts.Out); err != nil {
 		return err
 	}
+	w.told = true
 	if w.opts.Once {
 		return nil
 	}
