@@ -390,8 +390,13 @@ func TestHaltBeforeActivationIsObeyedAtTheLastMoment(t *testing.T) {
 		c.SetPlans()
 		c.Pass(time.Minute)
 		halt := c.Publish()
-		close(release) // the probe ends just as the halt arrives
-		d.offer(halt)
+		// The halt is in the mailbox when the probe ends, whichever the loop
+		// takes first.
+		if err := halt.Offer(offerer{d.Updater}); err != nil {
+			t.Fatal(err)
+		}
+		close(release)
+		synctest.Wait()
 		d.settle()
 		d.mustRun(v1)
 		d.stop()

@@ -70,12 +70,13 @@ func (c *crowd) Request(ctx context.Context, digest string, first int, want []by
 	}
 	chunks := (&wire.Get{Blob: digest, First: first, Want: want}).Chunks()
 	c.asked = append(c.asked, chunks...)
+	flood := len(c.flood) // as it is now: it may leave the topic meanwhile
 	c.wait.Go(func() {
 		time.Sleep(after)
 		for _, i := range chunks {
 			lo := i * wire.ChunkSize
 			c.f.Deliver(digest, i, c.blob[lo:min(lo+wire.ChunkSize, len(c.blob))])
-			for range len(c.flood) {
+			for range flood {
 				c.f.Deliver(digest, 0, c.blob[:min(wire.ChunkSize, len(c.blob))])
 			}
 		}
