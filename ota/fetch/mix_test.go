@@ -56,7 +56,7 @@ type crowd struct {
 	delay func(n int) (after time.Duration, ever bool)
 
 	again, alone, settles int
-	flood                 []byte // delivered as chunk 0 along with each, by all the others
+	flood                 int // times that chunk 0 comes along with each, from others
 	wait                  sync.WaitGroup
 	asks                  []time.Time
 }
@@ -70,7 +70,7 @@ func (c *crowd) Request(ctx context.Context, digest string, first int, want []by
 	}
 	chunks := (&wire.Get{Blob: digest, First: first, Want: want}).Chunks()
 	c.asked = append(c.asked, chunks...)
-	flood := len(c.flood) // as it is now: it may leave the topic meanwhile
+	flood := c.flood // as it is now: it may leave the topic meanwhile
 	c.wait.Go(func() {
 		time.Sleep(after)
 		for _, i := range chunks {
@@ -87,7 +87,7 @@ func (c *crowd) Request(ctx context.Context, digest string, first int, want []by
 func (c *crowd) Repair(ctx context.Context, digest string, first int, want []byte, alone bool) error {
 	if alone {
 		c.alone++
-		c.flood = nil // it left the shared topic
+		c.flood = 0 // it left the shared topic
 	} else {
 		c.again++
 	}
@@ -242,7 +242,7 @@ func TestItLeavesAFloodedTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := randomBlob(40 * wire.ChunkSize)
 		f, h := mixed(blob, Config{}, func(int) (time.Duration, bool) { return time.Millisecond, true })
-		h.flood = make([]byte, 3)
+		h.flood = 3
 		budget := NewBudget(3*int64(len(blob)), 0)
 		part := &memPart{}
 		if err := f.Fetch(t.Context(), wire.NewBlobRef(blob), part, budget, nil); err != nil || !bytes.Equal(part.synced, blob) {
