@@ -208,13 +208,3 @@ func (h *Hub) problem(part string, err error) {
 		h.log.Error("problem", "part", part, "error", text)
 	}
 }
-
-// Stats is what the hub has done since it started.
-type Stats struct {
-	Reports monitor.Stats    `json:"reports"`
-	Chunks  multicast.Stats  `json:"chunks"`
-	Blobs   blobserver.Stats `json:"blobs"` // over HTTPS
-}
-
-// Stats returns the counters.
-func (h *Hub) Stats() Stats { return Stats{h.monitor.Stats(), h.chunks.Stats(), h.blobs.Stats()} }

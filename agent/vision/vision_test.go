@@ -28,15 +28,7 @@ var built string
 
 func TestMain(m *testing.M) {
 	cage.Main()
-	dir, remove, err := programs.Folder("drover-camera", "drover-infer")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	built = dir
-	code := m.Run()
-	remove()
-	os.Exit(code)
+	os.Exit(programs.Run(m, &built, "drover-camera", "drover-infer"))
 }
 
 // pictures makes a folder of uniform pictures that a caged child may read.

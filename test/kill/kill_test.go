@@ -31,15 +31,7 @@ var (
 func TestMain(m *testing.M) {
 	cage.Main()
 	flag.Parse()
-	dir, remove, err := programs.Folder("droverd", "drover-camera", "drover-infer")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	built = dir
-	code := m.Run()
-	remove()
-	os.Exit(code)
+	os.Exit(programs.Run(m, &built, "droverd", "drover-camera", "drover-infer"))
 }
 
 // calls are the system calls by which the daemon, and none of its children,

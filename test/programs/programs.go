@@ -44,3 +44,16 @@ func Folder(names ...string) (dir string, remove func(), err error) {
 	}
 	return dir, remove, nil
 }
+
+// Run finds or builds the programs, tells their folder, and runs the tests: the
+// rest of a TestMain, which gives what it returns to os.Exit.
+func Run(m interface{ Run() int }, folder *string, names ...string) int {
+	dir, remove, err := Folder(names...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer remove()
+	*folder = dir
+	return m.Run()
+}

@@ -48,14 +48,7 @@ func runAll(m *testing.M) int {
 			return 1
 		}
 	}
-	dir, remove, err := programs.Folder("droverd", "drover-camera", "drover-infer")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer remove()
-	built = dir
-	return m.Run()
+	return programs.Run(m, &built, "droverd", "drover-camera", "drover-infer")
 }
 
 // serveHub runs a hub until it is told to stop.
